@@ -1,0 +1,79 @@
+package memory
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/ingestgw/ingestgw/internal/settings"
+)
+
+// Config is the settings of garbage collection, read with prefix MEMORY.
+type Config struct {
+	GOGC  GOGC  `default:"auto" desc:"How much the heap may grow before garbage is collected, in per cent of what was live after the last collection, or off (only the memory limit starts a collection). Small values cost much CPU. auto takes Go's own variable GOGC, or 100."`
+	Limit Limit `default:"auto" desc:"Memory that Go tries to stay below by collecting garbage harder: bytes, or per cent of the container's limit; 0 is no limit. auto takes Go's own variable GOMEMLIMIT, or 90% of the container's limit, or no limit outside containers. Requests in flight may take 40% of it, 256MiB without a limit."`
+}
+
+// GOGC is a garbage collection target in per cent; 0 is auto, -1 is off.
+type GOGC int
+
+const gogcOff GOGC = -1
+
+// UnmarshalText reads "auto", "off" or a number of per cent from 1 up.
+func (g *GOGC) UnmarshalText(text []byte) error {
+	switch s := string(text); s {
+	case "auto":
+		*g = 0
+	case "off":
+		*g = gogcOff
+	default:
+		n, err := strconv.ParseUint(s, 10, 31)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q: want a number of per cent such as 100, off, or auto", s)
+		}
+		*g = GOGC(n)
+	}
+	return nil
+}
+
+// MarshalText is the inverse of UnmarshalText.
+func (g GOGC) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
+
+// String is "auto", "off" or the number.
+func (g GOGC) String() string {
+	switch g {
+	case 0:
+		return "auto"
+	case gogcOff:
+		return "off"
+	default:
+		return strconv.Itoa(int(g))
+	}
+}
+
+// Limit is a memory limit as it is configured. The zero Limit is none; Auto leaves the choice to Go's own variable and the
+// container.
+type Limit struct {
+	Auto bool
+	settings.Size
+}
+
+// UnmarshalText reads "auto", bytes or per cent.
+func (l *Limit) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*l = Limit{Auto: true}
+		return nil
+	}
+	l.Auto = false
+	return l.Size.UnmarshalText(text)
+}
+
+// MarshalText is the inverse of UnmarshalText.
+func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// String is "auto", or the size as settings prints it.
+func (l Limit) String() string {
+	if l.Auto {
+		return "auto"
+	}
+	return l.Size.String()
+}
