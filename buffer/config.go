@@ -1,0 +1,25 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// maxLinger keeps a slip of the unit from holding back every answer to senders.
+const maxLinger = time.Second
+
+// Config is the settings of gathering, read with prefix BUFFER.
+type Config struct {
+	// Linger is how long a block may gather further records while others are on their way. 0 sends it at once.
+	Linger time.Duration `default:"5ms" desc:"Longest time that records gather into one block while other blocks are being stored. 0 means each leaves at once, which costs a write per request. A request that comes alone never waits for it."`
+}
+
+// Validate says everything that is wrong with the settings.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Linger < 0 || c.Linger > maxLinger {
+		errs = append(errs, fmt.Errorf("INGESTGW_BUFFER_LINGER is %v, want 0 to %v", c.Linger, maxLinger))
+	}
+	return errors.Join(errs...)
+}

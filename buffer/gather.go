@@ -1,0 +1,137 @@
+package buffer
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// blockSize is where a block is full, in bytes. Larger ones gain nothing: a disk and a broker are at full speed at 1 MiB.
+	blockSize = 1 << 20
+	// maxBlocks bounds the blocks that a lane holds at one time, the one that gathers included. It is the memory that a slow
+	// Store costs: so many MiB, or so many records when they are larger than a block.
+	maxBlocks = 8
+)
+
+// A Gatherer puts records that arrive together into one block, so that they cost one write. It is safe for concurrent use.
+//
+// A block leaves for the Store when no other of its lane is on its way; otherwise when it is full or has lingered. So a record
+// that comes alone is stored at once, and the more there are the larger the blocks become. While a lane holds 8 blocks further
+// records wait outside, in the order in which they came. Lanes do not wait for each other.
+type Gatherer struct {
+	store   Store
+	linger  time.Duration
+	target  int // bytes at which a block is full
+	metrics *metrics
+	buffers sync.Pool // of *[]byte with room for target bytes
+
+	ctx     context.Context // of what is on its way: ends when Close gives up waiting
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when no further records are taken
+	sending sync.WaitGroup
+
+	mu    sync.Mutex
+	lanes map[Lane]*lane
+}
+
+// NewGatherer returns a Gatherer that stores blocks in store and registers its metrics with reg, which may be nil.
+func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
+	g := &Gatherer{
+		store:   store,
+		linger:  cfg.Linger,
+		target:  min(blockSize, store.MaxBlock()),
+		metrics: newMetrics(reg),
+		closing: make(chan struct{}),
+		lanes:   make(map[Lane]*lane),
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// Append stores r in the lane and returns when it is durable (nil) or refused. It copies what it needs of r before it returns.
+//
+// The error wraps what Store.Append may answer, or ctx.Err(). When ctx ends while r's block is on its way, r may be stored all
+// the same.
+//
+// release, which may be nil, is called once when the copy of r's bytes is not held any more: before Append returns, or after
+// it when ctx ended first. It must not block.
+func (g *Gatherer) Append(ctx context.Context, lane Lane, r Record, release func()) error {
+	start := time.Now()
+	l := g.lane(lane)
+	b, err := l.gather(ctx, &r, release)
+	if err == nil {
+		err = b.wait(ctx)
+	} else if release != nil {
+		release()
+	}
+	l.metrics.latency.Observe(time.Since(start).Seconds())
+	return err
+}
+
+// Close refuses further records with ErrClosed, sends what has gathered, and returns when everything on its way has been
+// answered. When ctx ends first, what is on its way is given up: it may be stored or not, its records get an error, and so
+// does Close's caller. The Store stays open. Closing twice is fine.
+func (g *Gatherer) Close(ctx context.Context) error {
+	defer g.cancel()
+	g.refuse()
+	done := make(chan struct{})
+	go func() { // ends when the last block has been answered; Close waits for it
+		g.sending.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	g.cancel()
+	<-done
+	return fmt.Errorf("close the gathering of blocks: gave up on those under way: %w", ctx.Err())
+}
+
+func (g *Gatherer) refuse() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.closing:
+		return
+	default:
+		close(g.closing)
+	}
+	for _, l := range g.lanes {
+		l.close()
+	}
+}
+
+func (g *Gatherer) lane(name Lane) *lane {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.lanes[name]
+	if l == nil {
+		l = newLane(g, name)
+		g.lanes[name] = l
+	}
+	return l
+}
+
+// buffer returns an empty buffer with room for size bytes.
+func (g *Gatherer) buffer(size int) []byte {
+	if size > g.target {
+		return make([]byte, 0, size)
+	}
+	if b, ok := g.buffers.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, g.target)
+}
+
+// recycle takes a buffer back. One that is larger than the usual goes to the garbage collector.
+func (g *Gatherer) recycle(b []byte) {
+	if cap(b) == g.target {
+		g.buffers.Put(&b)
+	}
+}

@@ -1,0 +1,352 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ingestgw/ingestgw/tenant"
+)
+
+// slowStore takes as long for a block as a test says, and answers what it says.
+type slowStore struct {
+	Store    // the methods that a Gatherer does not use
+	takes    time.Duration
+	maxBlock int
+	answer   error // what every Append returns
+	keeps    bool  // whether blocks are stored although answer is an error
+
+	mu     sync.Mutex
+	blocks [][]Record
+	alive  atomic.Int32 // Appends under way
+	most   atomic.Int32
+}
+
+func (s *slowStore) MaxBlock() int {
+	if s.maxBlock > 0 {
+		return s.maxBlock
+	}
+	return 64 << 20
+}
+
+func (s *slowStore) Append(ctx context.Context, _ Lane, b *Block) error {
+	defer b.Release()
+	s.most.Store(max(s.most.Load(), s.alive.Add(1)))
+	defer s.alive.Add(-1)
+	select {
+	case <-time.After(s.takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.answer != nil && !s.keeps {
+		return s.answer
+	}
+	records, err := DecodeBlock(b.Data, nil)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		records[i].Payload = append([]byte(nil), records[i].Payload...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks = append(s.blocks, records)
+	return s.answer
+}
+
+func (s *slowStore) stored() [][]Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blocks
+}
+
+func record(size int) Record {
+	return Record{Tenant: tenant.ID{Account: 1}, Received: time.Now(), Encoding: Snappy, Series: 1, Samples: 1, Payload: make([]byte, size)}
+}
+
+const (
+	linger = 5 * time.Millisecond
+	fsync  = 3 * time.Millisecond
+)
+
+// gathering runs a scene in simulated time with a Gatherer over store.
+func gatheringOver(t *testing.T, store *slowStore, scene func(t *testing.T, g *Gatherer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGatherer(store, Config{Linger: linger}, nil)
+		scene(t, g)
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLoneRecordWaitsForTheStoreAlone(t *testing.T) {
+	gatheringOver(t, &slowStore{takes: fsync}, func(t *testing.T, g *Gatherer) {
+		for range 3 {
+			began := time.Now()
+			if err := g.Append(t.Context(), Main, record(100), nil); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took != fsync {
+				t.Errorf("took %v, the store takes %v", took, fsync)
+			}
+		}
+	})
+}
+
+// appendAll appends n records at the same moment and returns when each was answered, and how.
+func appendAll(t *testing.T, g *Gatherer, n, size int) (errs []error) {
+	t.Helper()
+	errs = make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { errs[i] = g.Append(t.Context(), Main, record(size), nil) })
+	}
+	all.Wait()
+	return errs
+}
+
+func TestRecordsThatComeWhileABlockIsOnItsWayLeaveTogether(t *testing.T) {
+	store := &slowStore{takes: fsync}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		if err := errors.Join(appendAll(t, g, 50, 100)...); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := store.stored(); len(got) != 2 || len(got[0]) != 1 || len(got[1]) != 49 {
+		t.Errorf("%d blocks", len(got))
+	}
+}
+
+func TestBlockLeavesAfterLingeringThoughOthersAreOnTheirWay(t *testing.T) {
+	store := &slowStore{takes: time.Second}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		began := time.Now()
+		if err := errors.Join(appendAll(t, g, 2, 100)...); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != time.Second+linger {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestFullBlockDoesNotLinger(t *testing.T) {
+	store := &slowStore{takes: time.Second}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		if err := errors.Join(appendAll(t, g, 1+3*4, 300<<10)...); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for i, b := range store.stored() {
+		if len(b) > 3 {
+			t.Errorf("block %d holds %d records of 300 KiB", i, len(b))
+		}
+	}
+	if store.most.Load() < 3 {
+		t.Errorf("at most %d blocks were on their way", store.most.Load())
+	}
+}
+
+func TestLargeRecordIsABlockOfItsOwn(t *testing.T) {
+	store := &slowStore{takes: fsync}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		if err := errors.Join(appendAll(t, g, 3, 2<<20)...); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := store.stored(); len(got) != 3 {
+		t.Errorf("%d blocks", len(got))
+	}
+}
+
+func TestRecordAboveMaxBlockIsRefused(t *testing.T) {
+	gatheringOver(t, &slowStore{maxBlock: 1000}, func(t *testing.T, g *Gatherer) {
+		if err := g.Append(t.Context(), Main, record(1000), nil); !errors.Is(err, ErrTooLarge) {
+			t.Error(err)
+		}
+		if err := g.Append(t.Context(), Main, record(900), nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBlocksUnderWayAreBounded(t *testing.T) {
+	store := &slowStore{takes: time.Second}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		if err := errors.Join(appendAll(t, g, 40, 1<<20)...); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if most := store.most.Load(); most != maxBlocks {
+		t.Errorf("%d blocks were under way at one time, want %d", most, maxBlocks)
+	}
+}
+
+func TestRefusalReachesEveryRecordOfTheBlock(t *testing.T) {
+	for name, keeps := range map[string]bool{"did not happen": false, "happened, answer lost": true} {
+		t.Run(name, func(t *testing.T) {
+			store := &slowStore{takes: fsync, answer: ErrUnavailable, keeps: keeps}
+			gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+				for _, err := range appendAll(t, g, 20, 100) {
+					if !errors.Is(err, ErrUnavailable) {
+						t.Errorf("got %v", err)
+					}
+				}
+				store.answer = nil
+				if err := g.Append(t.Context(), Main, record(1), nil); err != nil {
+					t.Errorf("after the store is well again: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestReleaseIsCalledOnceWhateverHappens(t *testing.T) {
+	store := &slowStore{takes: time.Second}
+	var released atomic.Int32
+	release := func() { released.Add(1) }
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := g.Append(ctx, Main, record(1), release); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if n := released.Load(); n != 0 {
+			t.Error("released while the store still holds the block")
+		}
+		if err := g.Append(t.Context(), Main, record(1), release); err != nil {
+			t.Error(err)
+		}
+		if n := released.Load(); n != 2 {
+			t.Errorf("%d released, want 2", n)
+		}
+		if err := g.Append(t.Context(), Main, Record{Series: -1}, release); err == nil || released.Load() != 3 {
+			t.Errorf("record that cannot be encoded: %v, %d released", err, released.Load())
+		}
+	})
+	if got := store.stored(); len(got) != 2 {
+		t.Errorf("%d blocks stored: what a sender gave up on is stored all the same", len(got))
+	}
+}
+
+func TestCloseSendsWhatHasGatheredAndRefusesMore(t *testing.T) {
+	store := &slowStore{takes: time.Second}
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGatherer(store, Config{Linger: time.Hour}, nil)
+		answers := make(chan error, 2)
+		for range 2 {
+			go func() { answers <- g.Append(t.Context(), Main, record(1), nil) }()
+			synctest.Wait()
+		}
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(<-answers, <-answers); err != nil {
+			t.Error(err)
+		}
+		for _, lane := range []Lane{Main, "never used before"} {
+			if err := g.Append(t.Context(), lane, record(1), nil); !errors.Is(err, ErrClosed) {
+				t.Errorf("after Close: %v", err)
+			}
+		}
+		if err := g.Close(t.Context()); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+	})
+}
+
+func TestCloseGivesUpWithItsContext(t *testing.T) {
+	store := &slowStore{takes: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGatherer(store, Config{Linger: linger}, nil)
+		answer := make(chan error, 1)
+		go func() { answer <- g.Append(t.Context(), Main, record(1), nil) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-answer; !errors.Is(err, context.Canceled) {
+			t.Errorf("Append: %v", err)
+		}
+	})
+}
+
+func TestWhatIsStoredIsWhatWasAppended(t *testing.T) {
+	store := &slowStore{takes: 0}
+	g := NewGatherer(store, Config{Linger: time.Millisecond}, nil)
+	var all sync.WaitGroup
+	for w := range 8 {
+		all.Go(func() {
+			payload := make([]byte, 400<<10)
+			for i := range 50 {
+				n := 1 + rand.IntN(len(payload)-1)
+				for j := range payload[:n] {
+					payload[j] = byte(w)
+				}
+				r := Record{Tenant: tenant.ID{Account: uint32(w)}, Encoding: Snappy, Series: i, Samples: n, Payload: payload[:n]}
+				if err := g.Append(t.Context(), Main, r, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := g.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[[2]int]bool{}
+	for _, block := range store.stored() {
+		for _, r := range block {
+			seen[[2]int{int(r.Tenant.Account), r.Series}] = true
+			if len(r.Payload) != r.Samples {
+				t.Fatalf("%d bytes became %d", r.Samples, len(r.Payload))
+			}
+			for _, b := range r.Payload {
+				if uint32(b) != r.Tenant.Account {
+					t.Fatal("payload changed after it was appended")
+				}
+			}
+		}
+	}
+	if len(seen) != 8*50 {
+		t.Errorf("%d records stored, want %d", len(seen), 8*50)
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for name, size := range map[string]int{"500B": 500, "60KB": 60_000} {
+		b.Run(name, func(b *testing.B) {
+			g := NewGatherer(&nullStore{}, Config{Linger: linger}, nil)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				r := record(size)
+				for pb.Next() {
+					if err := g.Append(b.Context(), Main, r, nil); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// nullStore is an infinitely fast Store.
+type nullStore struct{ Store }
+
+func (*nullStore) MaxBlock() int { return 64 << 20 }
+
+func (*nullStore) Append(_ context.Context, _ Lane, b *Block) error {
+	b.Release()
+	return nil
+}
