@@ -1,0 +1,83 @@
+package remotewrite
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Why Scan refuses a message. The error that it returns is an *Error that wraps one of them.
+var (
+	// ErrMalformed: the bytes are not a remote-write 1.0 message.
+	ErrMalformed = errors.New("malformed remote-write message")
+	// ErrInvalidSeries: the message can be read, but one of its series breaks a rule. The others may be valid.
+	ErrInvalidSeries = errors.New("invalid series")
+	// ErrTooManySeries: the message holds more series than Limits.Series.
+	ErrTooManySeries = errors.New("too many series")
+	// ErrTooLarge: decoding the message would take more memory than Limits.Expanded.
+	ErrTooLarge = errors.New("message expands to too much memory")
+)
+
+// An Error says what is wrong with a message, and where.
+type Error struct {
+	// Kind is one of the errors above.
+	Kind error
+	// Series is the number of the series in the message, from 0; -1 when the fault is not inside a series.
+	Series int
+	// Metric and Label are the series' metric name and the name of the label that is at fault, cut to 64 bytes; empty when
+	// they were not read yet, or when no single label is at fault.
+	Metric, Label string
+	// Offset is where the fault was seen, in bytes from the beginning of the message.
+	Offset int
+	// Reason is what is wrong there.
+	Reason string
+}
+
+// Error gives all of it in one line. Names are quoted: they are whatever the sender chose.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: ", e.Kind)
+	if e.Series >= 0 {
+		fmt.Fprintf(&b, "series %d", e.Series)
+		if e.Metric != "" {
+			fmt.Fprintf(&b, " (%q)", e.Metric)
+		}
+		b.WriteString(", ")
+	}
+	if e.Label != "" {
+		fmt.Fprintf(&b, "label %q, ", e.Label)
+	}
+	fmt.Fprintf(&b, "byte %d: %s", e.Offset, e.Reason)
+	return b.String()
+}
+
+// Unwrap returns Kind.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// maxQuoted is how much of a name an Error repeats.
+const maxQuoted = 64
+
+func cut(name []byte) string { return string(name[:min(len(name), maxQuoted)]) }
+
+func (s *Scanner) fault(kind error, offset int, format string, args ...any) *Error {
+	e := &Error{Kind: kind, Series: -1, Offset: offset, Reason: fmt.Sprintf(format, args...)}
+	if s.inSeries {
+		e.Series = s.counts.Series - 1
+		e.Metric = cut(s.metric.of(s.msg))
+	}
+	return e
+}
+
+func (s *Scanner) malformed(offset int, format string, args ...any) error {
+	return s.fault(ErrMalformed, offset, format, args...)
+}
+
+func (s *Scanner) invalid(offset int, format string, args ...any) error {
+	return s.fault(ErrInvalidSeries, offset, format, args...)
+}
+
+func (s *Scanner) invalidLabel(name span, offset int, format string, args ...any) error {
+	e := s.fault(ErrInvalidSeries, offset, format, args...)
+	e.Label = cut(name.of(s.msg))
+	return e
+}

@@ -1,0 +1,202 @@
+package remotewrite
+
+import "hash/maphash"
+
+// Limits bound what Scan accepts.
+type Limits struct {
+	// Series is the most series in one message; 0 means no bound.
+	Series int
+
+	// Expanded is the most memory, in bytes, that VictoriaMetrics' decoder may need for what the message holds; 0 means no
+	// bound. A few bytes on the wire can ask for very much of it: an empty sample takes 2 bytes on the wire and 16 in memory,
+	// empty metadata 2 and 64, and each native histogram becomes a series per bucket, each of them with a copy of all labels,
+	// so that 20 KB can ask for 638 MB. Ordinary messages need about their own size, 2,000 histograms of 200 buckets and 15
+	// labels 236 MiB: 256 MiB keeps the two sides apart.
+	//
+	// The count follows lib/prompb of VictoriaMetrics v1.151.0 (expanded.go) and is never less than what it fills, leaving
+	// aside the slack of its growing slices.
+	Expanded int
+
+	// LegacyNames narrows metric names to [a-zA-Z_:][a-zA-Z0-9_:]* and label names to [a-zA-Z_][a-zA-Z0-9_]*, as Prometheus
+	// did before version 3. Without it they are any UTF-8.
+	LegacyNames bool
+}
+
+// Counts is what a message holds.
+type Counts struct {
+	Series     int
+	Samples    int // without histograms
+	Histograms int
+	Exemplars  int
+	Metadata   int
+	// Reserved is the number of labels and metadata fields that Strip takes out.
+	Reserved int
+}
+
+// A Scanner walks messages. Its zero value is ready. It keeps a few KiB of scratch memory between calls and nothing of the
+// messages. It is not safe for concurrent use.
+type Scanner struct {
+	msg    []byte
+	lim    Limits
+	counts Counts
+
+	expanded uint64 // bytes so far, see Limits.Expanded
+	inSeries bool   // and its number is counts.Series-1
+	series
+
+	names  [maxNames]labelName // of the labels of this series, the first of them
+	seen   seen
+	seed   maphash.Seed // set when it is first needed
+	hashes []uint64     // of label names
+}
+
+// A series is what Scan remembers of the series that it is in.
+type series struct {
+	labels     int
+	samples    int
+	histograms int
+	rows       int    // series that VictoriaMetrics makes of the histograms
+	spans      int    // bucket spans of the histograms
+	metric     span   // the value of __name__
+	lastFirst8 uint64 // first8 of the last label name
+	unsorted   bool   // label names did not come in strictly ascending order
+}
+
+const (
+	requestTimeseries = 1
+	requestMetadata   = 3
+
+	seriesLabels     = 1
+	seriesSamples    = 2
+	seriesExemplars  = 3
+	seriesHistograms = 4
+)
+
+// Scan validates all of msg and counts what it holds. An error is an *Error, and the counts are then zero. It allocates
+// nothing, except for the error, and for a series of more than a thousand labels that do not come sorted: 8 bytes for each.
+func (s *Scanner) Scan(msg []byte, lim Limits) (Counts, error) {
+	s.msg, s.lim, s.counts = msg, lim, Counts{}
+	s.expanded, s.inSeries = 0, false
+	err := s.scanMessage(msg)
+	s.msg = nil
+	if err != nil {
+		return Counts{}, err
+	}
+	return s.counts, nil
+}
+
+func (s *Scanner) scanMessage(msg []byte) error {
+	if len(msg) > maxMessage {
+		return s.malformed(0, "the message has %d bytes, protobuf allows %d", len(msg), maxMessage)
+	}
+	known := len(msg) == 0
+	for i := 0; i < len(msg); {
+		f, reason := nextField(msg, i)
+		if reason != "" {
+			return s.malformed(i, "%s", reason)
+		}
+		switch f.number() {
+		case requestTimeseries:
+			known = true
+			if err := s.scanTimeseries(f); err != nil {
+				return err
+			}
+		case requestMetadata:
+			known = true
+			if err := s.scanMetadata(f); err != nil {
+				return err
+			}
+		}
+		i = f.to
+	}
+	if !known {
+		return s.malformed(0, "no known field in %d bytes: not remote-write 1.0 (2.0 looks like this)", len(msg))
+	}
+	return nil
+}
+
+func (s *Scanner) scanTimeseries(f field) error {
+	if f.typ() != typeBytes {
+		return s.wrongType(f, "timeseries")
+	}
+	s.counts.Series++
+	if s.lim.Series > 0 && s.counts.Series > s.lim.Series {
+		return s.fault(ErrTooManySeries, f.at, "the limit is %d series per message", s.lim.Series)
+	}
+	s.inSeries, s.series = true, series{}
+	b := s.msg[:f.to]
+	if err := s.scanSeries(b, f.from); err != nil {
+		return err
+	}
+	if err := s.checkSeries(b, f.from); err != nil {
+		return err
+	}
+	s.counts.Samples += s.samples
+	s.counts.Histograms += s.histograms
+	s.inSeries = false
+	return nil
+}
+
+// scanSeries walks the series that starts at b[i] and ends where b ends. Labels and samples nearly always come in runs.
+func (s *Scanner) scanSeries(b []byte, i int) error {
+	var err error
+	for i < len(b) {
+		if i, err = s.scanLabels(b, i); err != nil {
+			return err
+		}
+		if i = s.scanUsualSamples(b, i); i == len(b) {
+			return nil
+		}
+		if i, err = s.scanSeriesField(b, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanSeriesField walks one field of a series, whichever it is, and returns where it ends.
+func (s *Scanner) scanSeriesField(b []byte, i int) (int, error) {
+	f, reason := nextField(b, i)
+	if reason != "" {
+		return 0, s.malformed(i, "%s", reason)
+	}
+	if f.number() > seriesHistograms { // unknown
+		return f.to, nil
+	}
+	if f.typ() != typeBytes {
+		return 0, s.wrongType(f, "a field of a series")
+	}
+	switch f.number() {
+	case seriesLabels:
+		return f.to, s.scanLabel(b[:f.to], f)
+	case seriesSamples:
+		s.samples++
+		return f.to, s.scanSample(b[:f.to], f.from)
+	case seriesExemplars:
+		s.counts.Exemplars++
+		return f.to, s.scanExemplar(b[:f.to], f.from)
+	default:
+		s.histograms++
+		return f.to, s.scanHistogram(b[:f.to], f.from)
+	}
+}
+
+// checkSeries judges the series in b[from:], all of which has been walked.
+func (s *Scanner) checkSeries(b []byte, from int) error {
+	if s.metric.len() == 0 {
+		return s.invalid(from, "no __name__ label with a value")
+	}
+	if s.samples > 0 && s.histograms > 0 {
+		return s.invalid(from, "both samples and histograms in one series")
+	}
+	if s.unsorted && !s.distinctNames(b) {
+		if name, repeated := s.repeatedName(b, from); repeated {
+			return s.invalidLabel(name, name.from(), "the name stands twice in the series")
+		}
+	}
+	return s.expand(s.seriesMemory(), from)
+}
+
+func (s *Scanner) wrongType(f field, what string) error {
+	return s.malformed(f.at, "%s (field %d) has wire type %s", what, f.number(), f.typ())
+}

@@ -1,0 +1,52 @@
+package remotewrite
+
+import "iter"
+
+// Series yields the series of msg, each as its own bytes, without the tag and the length in front. They point into msg. It
+// panics when msg has not passed Scan and is malformed.
+func Series(msg []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for f := range fields(msg, 0) {
+			if f.number() == requestTimeseries && !yield(msg[f.from:f.to:f.to]) {
+				return
+			}
+		}
+	}
+}
+
+// fields are the fields of b[from:], which has passed Scan. It panics when it has not.
+func fields(b []byte, from int) iter.Seq[field] {
+	return func(yield func(field) bool) {
+		for i := from; i < len(b); {
+			f, reason := nextField(b, i)
+			if reason != "" {
+				panic("remotewrite: a message that has not passed Scan: " + reason)
+			}
+			if !yield(f) {
+				return
+			}
+			i = f.to
+		}
+	}
+}
+
+// labelNames are the names of all labels of the series b[from:], which has been walked before.
+func labelNames(b []byte, from int) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		for f := range fields(b, from) {
+			if f.number() == seriesLabels && !yield(nameOf(b[:f.to], f.from)) {
+				return
+			}
+		}
+	}
+}
+
+// nameOf is the name of the label b[from:], which has been walked before.
+func nameOf(b []byte, from int) (name span) {
+	for f := range fields(b, from) {
+		if f.number() == labelNameField {
+			name = f.span()
+		}
+	}
+	return name
+}
