@@ -1,0 +1,103 @@
+package downstream
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// keepStarts is how many start times of former processes are remembered to see one of them again.
+	keepStarts = 16
+	// jumpMemory is how long a target counts as jumping after the last sign of it.
+	jumpMemory = 10 * time.Minute
+	// oddRestarts is how many restarts that a clock could explain have to come within jumpMemory to be taken for jumps.
+	oddRestarts = 2
+)
+
+// A Target is what a Watch knows of one server.
+type Target struct {
+	Endpoint Endpoint
+	Kind     Kind
+	// Listed is whether the server is on the current list. A storage that is taken off the list is still polled while it answers.
+	Listed bool
+	// Polls counts the polls that have ended, whatever came of them.
+	Polls int
+	// Last is the last good reading, nil when there was none yet.
+	Last *Reading
+	// Err says why the last poll failed, nil when it was good.
+	Err error
+	// FailingSince is when the first of the failed polls since the last good one began; zero when the last poll was good.
+	FailingSince time.Time
+	// AliveSince is when the first of an unbroken row of good polls ended; zero when the last poll failed. A row is broken by a
+	// failed poll, and by a longer time between two polls than there should be.
+	AliveSince time.Time
+	// Restarts counts how often a good reading came from another process than the one before.
+	Restarts int
+	// Jumping is whether several processes seem to answer at this address: a start time was seen again after another one, or
+	// start times or counters went backwards repeatedly.
+	Jumping bool
+	// Interval is the time between the polls of the moment.
+	Interval time.Duration
+}
+
+// Unusable is whether the server answered in a way that only other settings can mend.
+func (t *Target) Unusable() bool { return errors.Is(t.Err, ErrUnusable) }
+
+// A record is a Target with what is needed to keep it up.
+type record struct {
+	Target
+	starts   []string // of former processes, oldest first
+	odd      []time.Time
+	jumpedAt time.Time
+}
+
+// good takes in a good reading. maxGap is the longest time between the ends of two polls that leaves a row of them unbroken.
+func (t *record) good(r *Reading, maxGap time.Duration) {
+	t.Polls++
+	last := t.Last
+	if last == nil || t.Err != nil || r.Ended.Sub(last.Ended) > maxGap {
+		t.AliveSince = r.Ended
+	}
+	t.Err, t.FailingSince, t.Last = nil, time.Time{}, r
+	if last != nil && !r.SameProcess(last) {
+		t.restarted(last, r)
+	}
+	t.Jumping = !t.jumpedAt.IsZero() && r.Ended.Sub(t.jumpedAt) < jumpMemory
+}
+
+// failed takes in a poll that failed.
+func (t *record) failed(begun time.Time, err error) {
+	t.Polls++
+	t.Err, t.AliveSince = err, time.Time{}
+	if t.FailingSince.IsZero() {
+		t.FailingSince = begun
+	}
+}
+
+// restarted notes that r came from another process than last, and judges whether that is a restart. After a restart the start
+// time is later and was never seen before. A clock that was put back can break that once; a balancer does it again and again.
+func (t *record) restarted(last, r *Reading) {
+	t.Restarts++
+	t.AliveSince = r.Ended
+	seenBefore := slices.Contains(t.starts, r.Start)
+	if !slices.Contains(t.starts, last.Start) {
+		t.starts = append(t.starts, last.Start)
+		t.starts = t.starts[max(0, len(t.starts)-keepStarts):]
+	}
+	if !seenBefore && startedLater(last.Start, r.Start) {
+		return
+	}
+	t.odd = append(t.odd, r.Ended)
+	t.odd = slices.DeleteFunc(t.odd, func(at time.Time) bool { return r.Ended.Sub(at) > jumpMemory })
+	if (seenBefore && r.Start != last.Start) || len(t.odd) >= oddRestarts {
+		t.jumpedAt = r.Ended
+	}
+}
+
+func startedLater(before, now string) bool {
+	b, errBefore := strconv.ParseFloat(before, 64)
+	n, errNow := strconv.ParseFloat(now, 64)
+	return errBefore == nil && errNow == nil && n > b
+}

@@ -1,0 +1,372 @@
+package downstream
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// pollInterval is the time between two polls of a server, unless its page is so large that it has to be longer.
+	pollInterval = time.Second
+	// maxPollInterval is the longest time between two polls of a server that fails, so that its return is noticed soon.
+	maxPollInterval = 5 * time.Second
+	// insertTimeout is long, since a vminsert in trouble takes seconds to render its page, and nothing follows from a failed poll.
+	insertTimeout = 20 * time.Second
+	// StorageTimeout bounds a poll of a vmstorage, and with it how long one can stand still without being noticed.
+	StorageTimeout = 3 * time.Second
+	// resolveInterval is the time between two resolutions of the storages' names.
+	resolveInterval = 15 * time.Second
+	// storagePort is vmstorage's default port for HTTP (-httpListenAddr).
+	storagePort = "8482"
+	// complainEvery is how often a trouble that lasts is logged again.
+	complainEvery = 5 * time.Minute
+	// jitterPart is the part of an interval by which it is made shorter or longer at random, as its inverse.
+	jitterPart = 20
+
+	// What a page costs the server: vminsert and vmstorage v1.100 spent 4 to 5 ms of CPU on one of 30 KB, connection included, and
+	// a vminsert with 100,000 tenants 0.19 s on one of 9 MB.
+	bytesPerCPUSecond = 45e6
+	cpuPerPage        = 4 * time.Millisecond
+	// costShare is the part of a core that all pollers together may cost a server, as its inverse.
+	costShare = 100
+)
+
+// A WatchConfig says whom to watch besides the nodes.
+type WatchConfig struct {
+	// StorageURLs are where the vmstorages' metrics are. Without any they are looked for at port 8482 of the hosts that vminsert
+	// names as its storages.
+	StorageURLs []*url.URL
+	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls.
+	Pollers int
+	// Read reads the metrics of a server. nil asks the server by HTTP.
+	Read func(context.Context, Endpoint, Kind) (*Reading, error)
+}
+
+// A Watch reads the metrics of vminserts and vmstorages over and over: once a second, and less often where a page is so large
+// that all pollers together would cost its server more than 1 % of a core.
+type Watch struct {
+	cfg         WatchConfig
+	resolver    *Resolver
+	credentials *Credentials
+	log         *slog.Logger
+	metrics     *watchMetrics
+
+	unfound *complaint // of Run's own goroutine
+
+	mu       sync.Mutex
+	nodes    map[string]*record
+	storages map[string]*record
+	stale    chan struct{} // the list of targets has changed; has room for one
+}
+
+// A State is what a Watch knows at one moment, by Endpoint.String.
+type State struct {
+	Nodes    map[string]Target
+	Storages map[string]Target
+}
+
+// NewWatch returns a Watch that has nothing to watch yet, until SetNodes.
+func NewWatch(cfg WatchConfig, resolver *Resolver, credentials *Credentials, log *slog.Logger, reg prometheus.Registerer) *Watch {
+	return &Watch{
+		cfg:         cfg,
+		resolver:    resolver,
+		credentials: credentials,
+		log:         log,
+		metrics:     newWatchMetrics(reg),
+		nodes:       map[string]*record{},
+		storages:    map[string]*record{},
+		stale:       make(chan struct{}, 1),
+		unfound: &complaint{
+			log:   log,
+			wrong: "cannot find the addresses of vmstorages; set INGESTGW_FORWARD_STORAGE_URLS to where their metrics are",
+			right: "the addresses of vmstorages can be found again",
+		},
+	}
+}
+
+// SetNodes says which vminserts to watch. One that is not on the list is forgotten at once.
+func (w *Watch) SetNodes(list []Endpoint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	listed := make(map[string]bool, len(list))
+	for _, ep := range list {
+		name := ep.String()
+		listed[name] = true
+		if w.nodes[name] == nil {
+			w.nodes[name] = newRecord(ep, VMInsert)
+		}
+	}
+	for name := range w.nodes {
+		if !listed[name] {
+			delete(w.nodes, name)
+		}
+	}
+	signal(w.stale)
+}
+
+func newRecord(ep Endpoint, kind Kind) *record {
+	return &record{Target: Target{Endpoint: ep, Kind: kind, Listed: true, Interval: pollInterval}}
+}
+
+// State returns what is known now. Readings in it are shared and never change.
+func (w *Watch) State() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return State{Nodes: targets(w.nodes), Storages: targets(w.storages)}
+}
+
+func targets(records map[string]*record) map[string]Target {
+	all := make(map[string]Target, len(records))
+	for name, r := range records {
+		all[name] = r.Target
+	}
+	return all
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run polls until ctx ends, and returns when all polls have ended. Each target has a goroutine, which ends with ctx or when the
+// target is off the list; Run waits for them.
+func (w *Watch) Run(ctx context.Context) error {
+	var polls sync.WaitGroup
+	defer polls.Wait()
+	running := map[*record]context.CancelFunc{}
+	defer func() {
+		for _, stop := range running {
+			stop()
+		}
+	}()
+	resolve := time.NewTimer(0)
+	defer resolve.Stop()
+	for {
+		w.start(ctx, running, &polls)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.stale:
+		case <-resolve.C:
+			w.findStorages(ctx)
+			resolve.Reset(w.untilResolve())
+		}
+	}
+}
+
+// untilResolve is short while the storages are not known, as nothing settles before they are.
+func (w *Watch) untilResolve() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.storages) == 0 {
+		return pollInterval
+	}
+	return resolveInterval
+}
+
+// start makes running what is on the lists, and nothing else.
+func (w *Watch) start(ctx context.Context, running map[*record]context.CancelFunc, polls *sync.WaitGroup) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	current := map[*record]bool{}
+	for _, list := range []map[string]*record{w.nodes, w.storages} {
+		for _, t := range list {
+			current[t] = true
+		}
+	}
+	for t, stop := range running {
+		if !current[t] {
+			stop()
+			delete(running, t)
+		}
+	}
+	for t := range current {
+		if running[t] != nil {
+			continue
+		}
+		targetCtx, stop := context.WithCancel(ctx)
+		running[t] = stop
+		polls.Go(func() {
+			defer stop()
+			w.pollOften(targetCtx, t)
+		})
+	}
+}
+
+// findStorages brings the list of storages up to date.
+func (w *Watch) findStorages(ctx context.Context) {
+	urls := w.cfg.StorageURLs
+	if len(urls) == 0 {
+		urls = w.namedStorages()
+	}
+	found, err := w.resolver.Resolve(ctx, urls)
+	if ctx.Err() != nil {
+		return
+	}
+	w.unfound.say(err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	listed := make(map[string]bool, len(found))
+	for _, ep := range found {
+		name := ep.String()
+		listed[name] = true
+		if w.storages[name] == nil {
+			w.storages[name] = newRecord(ep, VMStorage)
+		}
+	}
+	for name, t := range w.storages {
+		t.Listed = listed[name]
+		w.dropIfGone(name, t)
+	}
+	signal(w.stale)
+}
+
+// dropIfGone takes a storage out that is neither listed nor answering, and says whether it did.
+func (w *Watch) dropIfGone(name string, t *record) bool {
+	gone := !t.Listed && (t.Last == nil || t.Err != nil)
+	if gone {
+		delete(w.storages, name)
+	}
+	return gone
+}
+
+// namedStorages makes URLs of the hosts that the vminserts name.
+func (w *Watch) namedStorages() []*url.URL {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hosts := map[string]bool{}
+	for _, t := range w.nodes {
+		if t.Last == nil {
+			continue
+		}
+		for path := range t.Last.Paths {
+			host, _, err := net.SplitHostPort(path.Addr)
+			if err != nil {
+				host = path.Addr
+			}
+			hosts[host] = true
+		}
+	}
+	var urls []*url.URL
+	for host := range hosts {
+		urls = append(urls, &url.URL{Scheme: "http", Host: net.JoinHostPort(host, storagePort)})
+	}
+	slices.SortFunc(urls, func(a, b *url.URL) int { return strings.Compare(a.Host, b.Host) })
+	return urls
+}
+
+// pollOften polls one target until ctx ends.
+func (w *Watch) pollOften(ctx context.Context, t *record) {
+	read := w.cfg.Read
+	if read == nil {
+		client := NewClient(t.Endpoint, w.credentials, 1)
+		defer client.Close()
+		rd := newReader()
+		read = func(ctx context.Context, ep Endpoint, kind Kind) (*Reading, error) {
+			return client.read(ctx, ep, kind, rd)
+		}
+	}
+	defer w.metrics.forget(t.Kind, t.Endpoint)
+	timeout := insertTimeout
+	if t.Kind == VMStorage {
+		timeout = StorageTimeout
+	}
+	complaint := complaint{
+		log: w.log.With("kind", t.Kind, "target", t.Endpoint.String()),
+		wrong: "metrics cannot be read; without them it is not known when what was sent is safe. " +
+			"Look at INGESTGW_FORWARD_STORAGE_URLS (where vmstorage's metrics are), INGESTGW_FORWARD_METRICS_AUTH_KEY_FILE " +
+			"and, if they cannot be read at all, INGESTGW_FORWARD_SETTLE_MODE=time",
+		right: "metrics can be read again",
+	}
+	for failures := 0; ; {
+		begun := time.Now()
+		pollCtx, cancel := context.WithTimeout(ctx, timeout)
+		r, err := read(pollCtx, t.Endpoint, t.Kind)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		failures++
+		if err == nil {
+			failures = 0
+		}
+		wait := w.interval(r, failures)
+		w.note(t, begun, r, err, timeout, wait)
+		complaint.say(err)
+		if !sleep(ctx, jitter(wait)) {
+			return
+		}
+	}
+}
+
+// note takes in what came of a poll. The next one comes after the interval.
+func (w *Watch) note(t *record, begun time.Time, r *Reading, err error, timeout, interval time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		t.failed(begun, err)
+	} else {
+		t.good(r, t.Interval+t.Interval/jitterPart+timeout+time.Second)
+	}
+	t.Interval = interval
+	w.metrics.note(&t.Target)
+	if t.Kind == VMStorage && w.dropIfGone(t.Endpoint.String(), t) {
+		signal(w.stale)
+	}
+}
+
+// interval is how long to wait for the next poll.
+func (w *Watch) interval(r *Reading, failures int) time.Duration {
+	if r == nil {
+		return min(pollInterval*time.Duration(failures), maxPollInterval)
+	}
+	cost := cpuPerPage + time.Duration(float64(r.Size)/bytesPerCPUSecond*float64(time.Second))
+	return max(pollInterval, costShare*cost*time.Duration(max(1, w.cfg.Pollers)))
+}
+
+// jitter spreads the polls of many processes over time.
+func jitter(d time.Duration) time.Duration {
+	return d - d/jitterPart + rand.N(2*d/jitterPart)
+}
+
+// sleep waits and says whether it was long enough, or ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// A complaint is a trouble that is logged when it begins, every few minutes while it lasts, and when it is over.
+type complaint struct {
+	log          *slog.Logger
+	wrong, right string
+	said         time.Time
+	on           bool
+}
+
+func (c *complaint) say(err error) {
+	switch {
+	case err == nil && c.on:
+		c.on = false
+		c.log.Info(c.right)
+	case err != nil && (!c.on || time.Since(c.said) >= complainEvery):
+		c.on, c.said = true, time.Now()
+		c.log.Error(c.wrong, "err", err)
+	}
+}
