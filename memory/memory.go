@@ -48,7 +48,11 @@ func Apply(cfg Config, log *slog.Logger) (State, error) {
 	}
 	debug.SetGCPercent(s.GOGC)
 	debug.SetMemoryLimit(orMax(s.Limit))
-	log.Info("memory settings in force", "gogc", s.gogc(), "gogc_from", s.GOGCFrom, "limit", settings.Bytes(s.Limit), "limit_from", s.LimitFrom)
+	log.Info("memory settings in force", "gogc", s.gogc(), "gogc_from", s.GOGCFrom, "limit", s.limit(), "limit_from", s.LimitFrom)
+	if cfg.Limit.Percent > 0 && s.Limit == 0 {
+		log.Warn("INGESTGW_MEMORY_LIMIT has no effect: it is a share of the container's limit, and no limit was found; set it to bytes",
+			"setting", cfg.Limit.String())
+	}
 	return s, nil
 }
 
@@ -129,13 +133,16 @@ func (s State) gogc() string {
 	return strconv.Itoa(s.GOGC)
 }
 
+func (s State) limit() string {
+	if s.Limit == 0 {
+		return "none"
+	}
+	return settings.Bytes(s.Limit).String()
+}
+
 // String says in one line what is in force and why.
 func (s State) String() string {
-	limit := "none"
-	if s.Limit > 0 {
-		limit = settings.Bytes(s.Limit).String()
-	}
-	return fmt.Sprintf("GOGC %s (%s), memory limit %s (%s)", s.gogc(), s.GOGCFrom, limit, s.LimitFrom)
+	return fmt.Sprintf("GOGC %s (%s), memory limit %s (%s)", s.gogc(), s.GOGCFrom, s.limit(), s.LimitFrom)
 }
 
 // RequestBudget is the most bytes that requests in flight may hold: 40 % of the limit, 256 MiB without one.

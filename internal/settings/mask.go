@@ -46,10 +46,13 @@ func isSecretName(name string) bool {
 // maskRaw shows what can be shown of a text that did not parse as a URL: of everything that might be a password, nothing.
 func maskRaw(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
+	switch {
+	case !ok:
 		scheme, rest = "", raw
-	} else {
+	case isScheme(strings.TrimPrefix(scheme, srvPrefix)):
 		scheme += "://"
+	default: // user:password, say
+		scheme = masked + "://"
 	}
 	hasQuery, hasUser := strings.ContainsAny(rest, "?#"), strings.Contains(rest, "@")
 	if hasUser && hasQuery {
@@ -65,10 +68,13 @@ func maskRaw(raw string) string {
 	return scheme + maskPort(rest)
 }
 
+// isScheme says whether s can be nothing but a scheme, or a slip of one.
+func isScheme(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == "" }
+
 // maskPort hides what stands where a port should and is none: of user:password without a host, that is the password.
 func maskPort(s string) string {
 	host, path, hasPath := strings.Cut(s, "/")
-	name, port, hasPort := cutLast(host, ":")
+	name, port, hasPort := strings.Cut(host, ":")
 	if hasPort && strings.Trim(port, "0123456789") != "" {
 		return name + ":" + masked
 	}

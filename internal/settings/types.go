@@ -151,7 +151,7 @@ func addressError(text string, err error) error {
 // (it may be a token), and of query parameters whose name says that they are secret, such as authKey. The embedded *url.URL is
 // nil when the URL is not set; its own methods show everything.
 //
-// A scheme may have several parts, as in "dns+srv:http://name": then URL.Scheme is "dns+srv:http" and Host is name.
+// "dns+srv:http://name" is a URL too: its Scheme is "dns+srv:http" and its Host is name.
 type URL struct{ *url.URL }
 
 // UnmarshalText parses a URL. An error shows no part of the text that may be a password.
@@ -175,14 +175,16 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parse takes a word before the URL proper, such as "dns+srv:" in "dns+srv:http://name", for a part of the scheme. To net/url
-// all that follows it would be opaque: no host, no path, and a password in plain sight.
+// srvPrefix before a URL says that its host is the name of SRV records.
+const srvPrefix = "dns+srv:"
+
+// parse takes srvPrefix for a part of the scheme. To net/url all that follows it would be opaque: no host, no path, and a
+// password in plain sight.
 func parse(raw string) (*url.URL, error) {
-	before, _, _ := strings.Cut(raw, "://")
-	colon := strings.LastIndexByte(before, ':')
-	u, err := url.Parse(raw[colon+1:])
-	if err == nil {
-		u.Scheme = raw[:colon+1] + u.Scheme
+	plain, isSRV := strings.CutPrefix(raw, srvPrefix)
+	u, err := url.Parse(plain)
+	if err == nil && isSRV {
+		u.Scheme = srvPrefix + u.Scheme
 	}
 	return u, err
 }

@@ -140,7 +140,7 @@ func TestSecretsPrintAsStars(t *testing.T) {
 	}
 }
 
-func TestASchemeMayHaveSeveralParts(t *testing.T) {
+func TestSRVBelongsToTheScheme(t *testing.T) {
 	var u settings.URL
 	if err := u.UnmarshalText([]byte("dns+srv:http://u:" + secret + "@_http._tcp.vminsert/x")); err != nil {
 		t.Fatal(err)
@@ -201,4 +201,20 @@ func TestMarshalledTextIsReadAgain(t *testing.T) {
 			t.Errorf("%v is read again as %v", v, got)
 		}
 	}
+}
+
+func FuzzURLsNeverShowAPassword(f *testing.F) {
+	for _, seed := range []string{"", "@host", "@host:port", "/", "?x@y", "#@h", "%zz@h", "@[::1", "\x00", "://x@y", "/@/:a", ",http://b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		for _, raw := range []string{"http://user:" + secret + rest, "user:" + secret + "@host" + rest, "http://host/?authKey=" + secret + rest,
+			"dns+srv:http://user:" + secret + rest} {
+			var u settings.URLs
+			err := u.UnmarshalText([]byte(raw))
+			if shown := fmt.Sprint(u, err); strings.Contains(shown, secret) {
+				t.Errorf("%q is shown as %s", raw, shown)
+			}
+		}
+	})
 }

@@ -12,22 +12,28 @@ import (
 )
 
 func main() {
+	if err := install(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func install(names []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	parts := stack.Servers()
-	if len(os.Args) > 1 {
+	if len(names) > 0 {
 		parts = nil
-		for _, name := range os.Args[1:] {
+		for _, name := range names {
 			parts = append(parts, stack.Part(name))
 		}
 	}
-	say := func(s string) { fmt.Fprintln(os.Stderr, s) }
 	for _, p := range parts {
-		path, err := stack.Install(ctx, p, say)
+		path, err := stack.Install(ctx, p, func(s string) { fmt.Fprintln(os.Stderr, s) })
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			return err
 		}
 		fmt.Println(path)
 	}
+	return nil
 }

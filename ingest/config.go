@@ -1,0 +1,64 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ingestgw/ingestgw/internal/settings"
+)
+
+// Config is the settings of the listener that senders talk to, read with prefix INGEST.
+type Config struct {
+	Listen settings.Address `default:":8480" desc:"Address to accept remote-write on, as host:port; port 0 lets the system choose."`
+
+	MaxBody settings.Bytes `default:"16MiB" unit:"bytes" split_words:"true" desc:"Largest request body as sent. Larger ones are refused with 400."`
+
+	MaxDecoded settings.Bytes `default:"32MiB" unit:"bytes" split_words:"true" desc:"Largest request once decompressed. Above vminsert's -maxInsertRequestSize (32 MiB by default) vminsert would refuse it later. Larger ones are refused with 400."`
+
+	MaxSeries int `default:"100000" unit:"series" split_words:"true" desc:"Most series in one request. Larger ones are refused with 400."`
+
+	MaxExpanded settings.Bytes `default:"256MiB" unit:"bytes" split_words:"true" desc:"Most memory that VictoriaMetrics may need to decode one request: native histograms become a series per bucket there, so that 20 KB can ask for 638 MB. Larger ones are refused with 400."`
+
+	ReadTimeout time.Duration `default:"30s" split_words:"true" desc:"How long a sender may take for one request, headers and body. Slower ones get 503 and are disconnected."`
+
+	ConnMaxAge time.Duration `default:"2m" split_words:"true" desc:"Age at which a connection is closed after its next answer, give or take 10 %, so that keep-alive senders spread over processes. 0 keeps connections."`
+
+	LabelNames string `default:"utf8" split_words:"true" desc:"Which label names are valid: utf8 (any, as Prometheus 3 sends them) or legacy ([a-zA-Z_][a-zA-Z0-9_]*, and : in metric names)."`
+}
+
+// Values of Config.LabelNames.
+const (
+	namesUTF8   = "utf8"
+	namesLegacy = "legacy"
+)
+
+// Validate returns all that is wrong, each error naming the setting.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(setting string, value any, want string) {
+		errs = append(errs, fmt.Errorf("INGESTGW_INGEST_%s=%v: want %s", setting, value, want))
+	}
+	if c.MaxBody <= 0 {
+		bad("MAX_BODY", c.MaxBody, "more than 0 bytes")
+	}
+	if c.MaxDecoded <= 0 {
+		bad("MAX_DECODED", c.MaxDecoded, "more than 0 bytes")
+	}
+	if c.MaxSeries <= 0 {
+		bad("MAX_SERIES", c.MaxSeries, "more than 0 series")
+	}
+	if c.MaxExpanded <= 0 {
+		bad("MAX_EXPANDED", c.MaxExpanded, "more than 0 bytes")
+	}
+	if c.ReadTimeout <= 0 {
+		bad("READ_TIMEOUT", c.ReadTimeout, "more than 0s")
+	}
+	if c.ConnMaxAge < 0 {
+		bad("CONN_MAX_AGE", c.ConnMaxAge, "0s or more")
+	}
+	if c.LabelNames != namesUTF8 && c.LabelNames != namesLegacy {
+		bad("LABEL_NAMES", c.LabelNames, "utf8 or legacy")
+	}
+	return errors.Join(errs...)
+}

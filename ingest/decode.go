@@ -1,0 +1,124 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/golang/snappy"
+
+	"github.com/ingestgw/ingestgw/internal/remotewrite"
+)
+
+// keep is the most scratch space that stays with a decoder: what an ordinary request of a few thousand samples needs. More is
+// given back to the garbage collector after the request that wanted it.
+const keep = 1 << 20
+
+// snappyRatio is the most that a snappy block can expand: a copy of 64 bytes takes at least 3
+// (https://github.com/google/snappy/blob/main/format_description.txt). A block that claims more lies about its length.
+const snappyRatio = 22
+
+// A decoder is the scratch space for one request being decoded and checked.
+type decoder struct {
+	scan    remotewrite.Scanner
+	message []byte // decompressed
+	strip   []byte // without what was reserved
+}
+
+// decoders bounds how many requests are decompressed at one time. The work is pure CPU, so one decoder per CPU is as fast as
+// one per request, and decompressed messages, the largest things in memory, are few.
+type decoders chan *decoder
+
+func newDecoders(n int) decoders {
+	d := make(decoders, n)
+	for range n {
+		d <- new(decoder)
+	}
+	return d
+}
+
+func (d decoders) get(ctx context.Context) (*decoder, error) {
+	select {
+	case dec := <-d:
+		return dec, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a decoder: %w", ctx.Err())
+	}
+}
+
+func (d decoders) put(dec *decoder) {
+	if cap(dec.message) > keep {
+		dec.message = nil
+	}
+	if cap(dec.strip) > keep {
+		dec.strip = nil
+	}
+	d <- dec
+}
+
+// A checked request is what is stored: the counts, and the bytes, which are the sender's own unless something was taken out.
+type checked struct {
+	payload []byte
+	decoded int // bytes of the message once decompressed
+	counts  remotewrite.Counts
+}
+
+// check decompresses body, validates all of it, and takes out what senders may not say.
+func (s *Server) check(ctx context.Context, body []byte, h *hold) (checked, error) {
+	size, err := s.decodedLen(body)
+	if err != nil {
+		return checked{}, err
+	}
+	if err := h.take(int64(size)); err != nil {
+		return checked{}, err
+	}
+	defer h.give(int64(size))
+	dec, err := s.decoders.get(ctx)
+	if err != nil {
+		return checked{}, err
+	}
+	defer s.decoders.put(dec)
+
+	if cap(dec.message) < size {
+		dec.message = make([]byte, size)
+	}
+	message, err := snappy.Decode(dec.message[:cap(dec.message)], body)
+	if err != nil {
+		return checked{}, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(body), err)
+	}
+	counts, err := dec.scan.Scan(message, s.limits)
+	if err != nil {
+		return checked{}, nameLimit(err)
+	}
+	if counts.Reserved == 0 {
+		return checked{payload: body, decoded: size, counts: counts}, nil
+	}
+	dec.strip = remotewrite.Strip(dec.strip[:0], message)
+	return checked{payload: snappy.Encode(nil, dec.strip), decoded: len(dec.strip), counts: counts}, nil
+}
+
+// nameLimit adds the setting to an error about a limit.
+func nameLimit(err error) error {
+	switch {
+	case errors.Is(err, remotewrite.ErrTooManySeries):
+		return fmt.Errorf("%w (INGESTGW_INGEST_MAX_SERIES)", err)
+	case errors.Is(err, remotewrite.ErrTooLarge):
+		return fmt.Errorf("%w (INGESTGW_INGEST_MAX_EXPANDED)", err)
+	}
+	return err
+}
+
+// decodedLen is the length that the block claims, once it is plausible and within the limit.
+func (s *Server) decodedLen(body []byte) (int, error) {
+	size, err := snappy.DecodedLen(body)
+	if err != nil {
+		return 0, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(body), err)
+	}
+	if limit := int64(s.cfg.MaxDecoded); int64(size) > limit {
+		return 0, fmt.Errorf("%w: %d bytes once decompressed, limit %d (INGESTGW_INGEST_MAX_DECODED)", errTooLarge, size, limit)
+	}
+	if size > snappyRatio*len(body) {
+		return 0, fmt.Errorf("%w: %d bytes cannot decompress to the %d they claim", errSnappy, len(body), size)
+	}
+	return size, nil
+}

@@ -1,0 +1,541 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
+	"github.com/golang/snappy"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/memory"
+	"github.com/ingestgw/ingestgw/tenant"
+)
+
+// shelf is a Store that keeps what it is given in a slice and answers what a test wants to hear.
+type shelf struct {
+	buffer.Store // the methods that ingest does not use
+
+	answer  func() error  // what Append returns instead of nil; nil answers nil
+	entered chan struct{} // when not nil, gets a value for every Append that has begun
+	leave   chan struct{} // when not nil, Append waits for a value
+
+	mu     sync.Mutex
+	blocks [][]byte
+}
+
+func (s *shelf) MaxBlock() int { return 64 << 20 }
+
+func (s *shelf) Append(ctx context.Context, _ buffer.Lane, b *buffer.Block) error {
+	defer b.Release()
+	if s.entered != nil {
+		s.entered <- struct{}{}
+	}
+	if s.leave != nil {
+		<-s.leave
+	}
+	if s.answer != nil {
+		if err := s.answer(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks = append(s.blocks, bytes.Clone(b.Data))
+	return nil
+}
+
+func (s *shelf) records(t testing.TB) []buffer.Record {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []buffer.Record
+	for _, b := range s.blocks {
+		var err error
+		if all, err = buffer.DecodeBlock(b, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// A gateway is a Server that runs, over a shelf.
+type gateway struct {
+	*Server
+	shelf  *shelf
+	url    string
+	reg    *prometheus.Registry
+	budget *memory.Budget
+}
+
+func defaults() Config {
+	return Config{
+		Listen: "127.0.0.1:0", MaxBody: 16 << 20, MaxDecoded: 32 << 20, MaxSeries: 100_000, MaxExpanded: 256 << 20,
+		ReadTimeout: 30 * time.Second, ConnMaxAge: 2 * time.Minute, LabelNames: namesUTF8,
+	}
+}
+
+func start(t testing.TB, cfg Config, budget int64, store *shelf) *gateway {
+	t.Helper()
+	g := &gateway{shelf: store, reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
+	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond}, g.reg)
+	g.Server = New(cfg, tenant.Config{Default: tenant.ID{Account: 7}}, gather, g.budget, slog.New(slog.DiscardHandler), g.reg)
+	if err := g.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	g.url = "http://" + g.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- g.Serve() }()
+	t.Cleanup(func() {
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if err := gather.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if used := g.budget.Used(); used != 0 {
+			t.Errorf("%d bytes of the budget were never given back", used)
+		}
+	})
+	return g
+}
+
+func (g *gateway) post(t testing.TB, path string, body io.Reader, headers ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, g.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Encoding", "snappy")
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+func (g *gateway) requests(t testing.TB, answer string) int {
+	t.Helper()
+	return int(testutil.ToFloat64(g.metrics.requests[answer]))
+}
+
+// message is a write request of n series with one sample each, every series with the further labels, given as name, value, ….
+func message(n int, labels ...string) []byte {
+	var wr prompb.WriteRequest
+	for i := range n {
+		ls := []prompb.Label{{Name: "__name__", Value: "m"}, {Name: "i", Value: strconv.Itoa(i)}}
+		for j := 0; j < len(labels); j += 2 {
+			ls = append(ls, prompb.Label{Name: labels[j], Value: labels[j+1]})
+		}
+		wr.Timeseries = append(wr.Timeseries, prompb.TimeSeries{
+			Labels: ls, Samples: []prompb.Sample{{Value: float64(i), Timestamp: 1_700_000_000_000}},
+		})
+	}
+	return wr.MarshalProtobuf(nil)
+}
+
+func body(n int, labels ...string) *bytes.Reader {
+	return bytes.NewReader(snappy.Encode(nil, message(n, labels...)))
+}
+
+func TestPathNamesTheTenant(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	for path, want := range map[string]tenant.ID{
+		"/api/v1/write":                                {Account: 7},
+		"/api/v1/push":                                 {Account: 7},
+		"//api/v1/write":                               {Account: 7},
+		"/insert/1/prometheus/api/v1/write":            {Account: 1},
+		"/insert/1:2/prometheus/api/v1/write":          {Account: 1, Project: 2},
+		"/insert/1:2/prometheus":                       {Account: 1, Project: 2},
+		"/insert/1:2/prometheus/":                      {Account: 1, Project: 2},
+		"/insert/1:2/prometheus/api/v1/push":           {Account: 1, Project: 2},
+		"/insert/4294967295:4294967295/prometheus/":    {Account: 4294967295, Project: 4294967295},
+		"/insert/0:0/prometheus/api/v1/write":          {},
+		"/insert/3/prometheus/api/v1/write?extra=1":    {Account: 3},
+		"/insert//3//prometheus/api/v1/write":          {Account: 3},
+		"/insert/3%3A4/prometheus/api/v1/write":        {Account: 3, Project: 4},
+		"///insert/5:6///prometheus///api///v1///push": {Account: 5, Project: 6},
+	} {
+		g.shelf.blocks = nil
+		if resp, text := g.post(t, path, body(1)); resp.StatusCode != http.StatusNoContent || text != "" {
+			t.Errorf("%s: got %s %q, want 204 without text", path, resp.Status, text)
+			continue
+		}
+		if got := g.shelf.records(t)[0].Tenant; got != want {
+			t.Errorf("%s: stored for tenant %v, want %v", path, got, want)
+		}
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	cfg := defaults()
+	cfg.MaxBody, cfg.MaxDecoded, cfg.MaxSeries = 1<<20, 2<<20, 1000
+	huge := snappy.Encode(nil, bytes.Repeat([]byte{0}, 3<<20))
+	for name, c := range map[string]struct {
+		path    string
+		body    []byte
+		headers []string
+		status  int
+		answer  string
+		says    string
+		change  func(*Config)
+	}{
+		"unknown path":          {path: "/metrics", status: 404, answer: "unknown_path", says: "/api/v1/write"},
+		"path below vminsert's": {path: "/insert/1/influx/write", status: 404, answer: "unknown_path"},
+		"tenant is no number":   {path: "/insert/abc/prometheus", status: 400, answer: "bad_tenant", says: `"abc"`},
+		"tenant is too large":   {path: "/insert/4294967296/prometheus", status: 400, answer: "bad_tenant", says: "4294967295"},
+		"tenant is negative":    {path: "/insert/-1/prometheus", status: 400, answer: "bad_tenant"},
+		"tenant has a plus":     {path: "/insert/+1/prometheus", status: 400, answer: "bad_tenant"},
+		"multitenant":           {path: "/insert/multitenant/prometheus", status: 400, answer: "bad_tenant"},
+		"remote-write 2.0": {
+			headers: []string{"Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
+			status:  415, answer: "unsupported_type", says: "1.0",
+		},
+		"2.0, quoted and in capitals": {
+			headers: []string{"Content-Type", `Application/X-Protobuf; Proto="io.prometheus.write.v2.Request"`},
+			status:  415, answer: "unsupported_type",
+		},
+		"1.0 by name":        {headers: []string{"Content-Type", "application/x-protobuf; proto=prometheus.WriteRequest"}, status: 204, answer: accepted},
+		"JSON":               {headers: []string{"Content-Type", "application/json"}, status: 415, answer: "unsupported_type"},
+		"zstd":               {headers: []string{"Content-Encoding", "zstd"}, status: 415, answer: "unsupported_encoding", says: "snappy"},
+		"gzip":               {headers: []string{"Content-Encoding", "gzip"}, status: 415, answer: "unsupported_encoding"},
+		"Snappy in capitals": {headers: []string{"Content-Encoding", " SNAPPY "}, status: 204, answer: accepted},
+		"no encoding given":  {headers: []string{"Content-Encoding", ""}, status: 204, answer: accepted},
+		"empty message":      {body: snappy.Encode(nil, nil), status: 204, answer: accepted},
+		"no body at all":     {body: []byte{}, status: 400, answer: "malformed", says: "snappy"},
+		"framed snappy":      {body: framed(message(1)), status: 400, answer: "malformed"},
+		"garbage":            {body: []byte("hello, world"), status: 400, answer: "malformed"},
+		"garbage inside":     {body: snappy.Encode(nil, []byte("hello, world")), status: 400, answer: "malformed"},
+		"claims too much":    {body: []byte{0x80, 0x80, 0x40, 0x00}, status: 400, answer: "malformed", says: "claim"},
+		"body too large":     {body: bytes.Repeat([]byte{1}, 1<<20+1), status: 400, answer: "too_large", says: "INGESTGW_INGEST_MAX_BODY"},
+		"decoded too large":  {body: huge, status: 400, answer: "too_large", says: "INGESTGW_INGEST_MAX_DECODED"},
+		"too many series":    {body: snappy.Encode(nil, message(1001)), status: 400, answer: "too_large", says: "INGESTGW_INGEST_MAX_SERIES"},
+		"expands too much": {
+			body: snappy.Encode(nil, message(1000)), status: 400, answer: "too_large", says: "INGESTGW_INGEST_MAX_EXPANDED",
+			change: func(c *Config) { c.MaxExpanded = 10_000 },
+		},
+		"a series with no name": {
+			body:   snappy.Encode(nil, (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: []prompb.Label{{Name: "a", Value: "b"}}, Samples: []prompb.Sample{{}}}}}).MarshalProtobuf(nil)),
+			status: 400, answer: "invalid_series", says: "__name__",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := cfg
+			if c.change != nil {
+				c.change(&cfg)
+			}
+			g := start(t, cfg, 64<<20, &shelf{})
+			path, b := c.path, c.body
+			if path == "" {
+				path = "/api/v1/write"
+			}
+			if b == nil {
+				b = snappy.Encode(nil, message(1))
+			}
+			resp, text := g.post(t, path, bytes.NewReader(b), c.headers...)
+			if resp.StatusCode != c.status || !strings.Contains(text, c.says) {
+				t.Errorf("got %d %q, want %d with %q", resp.StatusCode, text, c.status, c.says)
+			}
+			if g.requests(t, c.answer) != 1 {
+				t.Errorf("not counted as %s", c.answer)
+			}
+			if stored := len(g.shelf.records(t)); c.status != 204 && stored != 0 {
+				t.Errorf("%d records stored of a request that was refused", stored)
+			}
+			if resp.Header.Get("Retry-After") != "" {
+				t.Error("Retry-After on what can never succeed")
+			}
+		})
+	}
+}
+
+func framed(b []byte) []byte {
+	var out bytes.Buffer
+	w := snappy.NewBufferedWriter(&out)
+	_, _ = w.Write(b)
+	_ = w.Close()
+	return out.Bytes()
+}
+
+func TestOtherMethodsAreToldWhichOneIsAllowed(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	resp, err := http.Get(g.url + "/api/v1/write")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != http.MethodPost {
+		t.Errorf("got %s, Allow %q", resp.Status, resp.Header.Get("Allow"))
+	}
+}
+
+func TestRecordIsTheSendersOwnBytes(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	sent := snappy.Encode(nil, message(3))
+	before := time.Now().Truncate(time.Millisecond)
+	if resp, text := g.post(t, "/insert/1:2/prometheus", bytes.NewReader(sent)); resp.StatusCode != 204 {
+		t.Fatal(resp.Status, text)
+	}
+	r := g.shelf.records(t)[0]
+	if !bytes.Equal(r.Payload, sent) || r.Series != 3 || r.Samples != 3 || r.Decoded != len(message(3)) || r.Encoding != buffer.Snappy {
+		t.Errorf("stored %+v", r)
+	}
+	if r.Received.Before(before) || r.Received.After(time.Now()) {
+		t.Errorf("received %v, now is %v", r.Received, time.Now())
+	}
+}
+
+func TestLabelsThatNameATenantAreTakenOut(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	forged := body(2, "vm_account_id", "66", "VictoriaMetrics_ProjectID", "5", "z", "kept")
+	if resp, text := g.post(t, "/insert/1:2/prometheus", forged); resp.StatusCode != 204 {
+		t.Fatal(resp.Status, text)
+	}
+	r := g.shelf.records(t)[0]
+	got, err := snappy.Decode(nil, r.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := message(2, "z", "kept"); !bytes.Equal(got, want) || r.Decoded != len(want) {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	if n := testutil.ToFloat64(g.metrics.reserved); n != 4 {
+		t.Errorf("%v labels counted, want 4", n)
+	}
+}
+
+func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		answer string
+		retry  bool
+	}{
+		"full":        {fmt.Errorf("append: %w", buffer.ErrFull), 503, "buffer_full", true},
+		"unavailable": {fmt.Errorf("append: %w", buffer.ErrUnavailable), 503, "buffer_unavailable", true},
+		"closed":      {fmt.Errorf("append: %w", buffer.ErrClosed), 503, "stopping", true},
+		"too large":   {fmt.Errorf("append: %w", buffer.ErrTooLarge), 400, "too_large", false},
+		"unexpected":  {io.ErrNoProgress, 503, "internal", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, defaults(), 1<<20, &shelf{answer: func() error { return c.err }})
+			resp, _ := g.post(t, "/api/v1/write", body(1))
+			if resp.StatusCode != c.status || g.requests(t, c.answer) != 1 {
+				t.Errorf("got %s", resp.Status)
+			}
+			after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+			if c.retry && (err != nil || after < 1 || after > 30) || !c.retry && err == nil {
+				t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsJittered(t *testing.T) {
+	seen := map[int]bool{}
+	for range 1000 {
+		n := retryAfter(30 * time.Second)
+		if n < 1 || n > 30 {
+			t.Fatalf("Retry-After: %d", n)
+		}
+		seen[n] = true
+	}
+	if len(seen) < 20 {
+		t.Errorf("only %d different values in 1000", len(seen))
+	}
+}
+
+func TestSpentBudgetIsRefusedAtOnceAndComesBack(t *testing.T) {
+	store := &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{})}
+	one := body(100)
+	g := start(t, defaults(), heldTwice*one.Size()+int64(len(message(100))), store)
+	first := make(chan int)
+	go func() {
+		resp, _ := g.post(t, "/api/v1/write", body(100))
+		first <- resp.StatusCode
+	}()
+	<-store.entered
+	resp, text := g.post(t, "/api/v1/write", one)
+	if resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 || !strings.Contains(text, "INGESTGW_MEMORY_LIMIT") {
+		t.Errorf("got %s %q, want 503", resp.Status, text)
+	}
+	close(store.leave)
+	if status := <-first; status != 204 {
+		t.Errorf("the request that held the budget: got %d", status)
+	}
+	if resp, text := g.post(t, "/api/v1/write", body(100)); resp.StatusCode != 204 {
+		t.Errorf("with the budget free again: got %s %q", resp.Status, text)
+	}
+	<-store.entered
+}
+
+func TestChunkedBodyIsReadWithinTheLimit(t *testing.T) {
+	cfg := defaults()
+	cfg.MaxBody = 300_000
+	g := start(t, cfg, 64<<20, &shelf{})
+	chunked := func(b io.Reader) io.Reader { return io.MultiReader(b) } // hides the length
+	if resp, text := g.post(t, "/api/v1/write", chunked(body(20_000))); resp.StatusCode != 204 {
+		t.Errorf("got %s %q", resp.Status, text)
+	}
+	if r := g.shelf.records(t); len(r) != 1 || r[0].Series != 20_000 {
+		t.Errorf("stored %d records", len(r))
+	}
+	if resp, text := g.post(t, "/api/v1/write", chunked(bytes.NewReader(make([]byte, 300_001)))); resp.StatusCode != 400 || !strings.Contains(text, "MAX_BODY") {
+		t.Errorf("body above the limit: got %s %q", resp.Status, text)
+	}
+}
+
+func TestChunkedBodyStopsWhenTheBudgetIsSpent(t *testing.T) {
+	g := start(t, defaults(), 3*heldTwice*step, &shelf{})
+	if resp, _ := g.post(t, "/api/v1/write", io.MultiReader(bytes.NewReader(make([]byte, 4*step)))); resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 {
+		t.Errorf("got %s", resp.Status)
+	}
+}
+
+// raw sends bytes as they are and returns all that comes back until the server closes.
+func (g *gateway) raw(t *testing.T, request string, halfClose bool) string {
+	t.Helper()
+	c, err := net.Dial("tcp", g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	if halfClose {
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
+
+func TestSlowSenderIsToldToComeBack(t *testing.T) {
+	cfg := defaults()
+	cfg.ReadTimeout = 50 * time.Millisecond
+	g := start(t, cfg, 1<<20, &shelf{})
+	got := g.raw(t, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", false)
+	if !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "Retry-After") || !strings.Contains(got, "READ_TIMEOUT") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestBodyThatEndsEarlyMayComeAgain(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	got := g.raw(t, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", true)
+	if !strings.HasPrefix(got, "HTTP/1.1 503") || g.requests(t, "aborted") != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestMalformedChunksAreRefusedForGood(t *testing.T) {
+	g := start(t, defaults(), 1<<20, &shelf{})
+	got := g.raw(t, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", true)
+	if !strings.HasPrefix(got, "HTTP/1.1 400") || g.requests(t, "malformed") != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOldConnectionIsClosedAfterItsAnswer(t *testing.T) {
+	cfg := defaults()
+	cfg.ConnMaxAge = time.Nanosecond
+	g := start(t, cfg, 1<<20, &shelf{})
+	if resp, _ := g.post(t, "/api/v1/write", body(1)); resp.StatusCode != 204 || !resp.Close {
+		t.Errorf("got %s, close %v", resp.Status, resp.Close)
+	}
+	cfg.ConnMaxAge = 0
+	g = start(t, cfg, 1<<20, &shelf{})
+	if resp, _ := g.post(t, "/api/v1/write", body(1)); resp.StatusCode != 204 || resp.Close {
+		t.Errorf("without an age: got %s, close %v", resp.Status, resp.Close)
+	}
+}
+
+func TestShutdownFinishesRequestsInFlight(t *testing.T) {
+	store := &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{})}
+	g := start(t, defaults(), 1<<20, store)
+	answered := make(chan int)
+	go func() {
+		resp, _ := g.post(t, "/api/v1/write", body(1))
+		answered <- resp.StatusCode
+	}()
+	<-store.entered
+	stopped := make(chan error)
+	go func() { stopped <- g.Shutdown(context.Background()) }()
+	for { // until the listener is closed
+		c, err := net.Dial("tcp", g.Addr().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	close(store.leave)
+	if status := <-answered; status != 204 {
+		t.Errorf("request in flight got %d", status)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestValidateNamesEverySettingThatIsWrong(t *testing.T) {
+	err := Config{ConnMaxAge: -1, LabelNames: "ascii"}.Validate()
+	for _, name := range []string{"MAX_BODY", "MAX_DECODED", "MAX_SERIES", "MAX_EXPANDED", "READ_TIMEOUT", "CONN_MAX_AGE", "LABEL_NAMES"} {
+		if err == nil || !strings.Contains(err.Error(), "INGESTGW_INGEST_"+name) {
+			t.Errorf("%s is not named in %v", name, err)
+		}
+	}
+	if err := defaults().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzGarbageIsNeverAccepted(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte("hello"))
+	f.Add(snappy.Encode(nil, message(2)))
+	f.Add(snappy.Encode(nil, message(1))[:20])
+	g := start(f, defaults(), 64<<20, &shelf{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		resp, text := g.post(t, "/api/v1/write", bytes.NewReader(b))
+		if resp.StatusCode != 204 && resp.StatusCode != 400 {
+			t.Fatalf("got %s %q", resp.Status, text)
+		}
+		decoded, err := snappy.Decode(nil, b)
+		if resp.StatusCode == 204 && err != nil {
+			t.Fatalf("accepted what is no snappy: %v", err)
+		}
+		var u prompb.WriteRequestUnmarshaler
+		if _, err := u.UnmarshalProtobuf(decoded); resp.StatusCode == 204 && err != nil {
+			t.Fatalf("accepted what vminsert cannot parse: %v", err)
+		}
+	})
+}

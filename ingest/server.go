@@ -1,0 +1,143 @@
+// Package ingest accepts remote-write requests and answers once their samples are durable.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/remotewrite"
+	"github.com/ingestgw/ingestgw/memory"
+	"github.com/ingestgw/ingestgw/tenant"
+)
+
+const (
+	// idleTimeout is longer than the usual scrape intervals, so that a sender of one request a minute keeps its connection.
+	idleTimeout = 2 * time.Minute
+	// maxHeader is enough for any sender's headers, with a long bearer token.
+	maxHeader = 64 << 10
+)
+
+// A Server is the listener that senders talk to.
+type Server struct {
+	cfg       Config
+	byDefault tenant.ID
+	limits    remotewrite.Limits
+	gather    *buffer.Gatherer
+	budget    *memory.Budget
+	decoders  decoders
+	bodies    bodies
+	metrics   *metrics
+	log       *slog.Logger
+
+	listener net.Listener
+	http     http.Server
+}
+
+// New returns a Server that stores what it accepts through gather, within the budget of bytes in flight.
+func New(cfg Config, tenants tenant.Config, gather *buffer.Gatherer, budget *memory.Budget,
+	log *slog.Logger, reg prometheus.Registerer,
+) *Server {
+	s := &Server{
+		cfg:       cfg,
+		byDefault: tenants.Default,
+		limits: remotewrite.Limits{
+			Series: cfg.MaxSeries, Expanded: int(cfg.MaxExpanded), LegacyNames: cfg.LabelNames == namesLegacy,
+		},
+		gather:   gather,
+		budget:   budget,
+		decoders: newDecoders(runtime.GOMAXPROCS(0)),
+		metrics:  newMetrics(reg),
+		log:      log,
+	}
+	s.http = http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: cfg.ReadTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnContext:       s.connected,
+		ConnState:         s.metrics.connection,
+	}
+	return s
+}
+
+// Listen binds the address. Connections wait until Serve.
+func (s *Server) Listen() error {
+	l, err := net.Listen("tcp", string(s.cfg.Listen))
+	if err != nil {
+		return fmt.Errorf("listen for remote-write (INGESTGW_INGEST_LISTEN): %w", err)
+	}
+	s.listener = l
+	s.log.Info("listening for remote-write", slog.String("address", l.Addr().String()))
+	return nil
+}
+
+// Addr is the address that Listen bound.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers requests until Shutdown, and then returns nil.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve remote-write: %w", err)
+	}
+	return nil
+}
+
+// Shutdown closes the listener and idle connections, and waits for the requests in flight or for ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return fmt.Errorf("wait for requests in flight: %w", errors.Join(err, s.http.Close()))
+	}
+	return nil
+}
+
+// retirement is the context key of the time after which a connection is to be closed.
+type retirement struct{}
+
+// connected gives a new connection its time to retire, spread so that those that came together do not leave together.
+func (s *Server) connected(ctx context.Context, _ net.Conn) context.Context {
+	if s.cfg.ConnMaxAge == 0 {
+		return ctx
+	}
+	age := time.Duration(float64(s.cfg.ConnMaxAge) * (0.9 + 0.2*rand.Float64()))
+	return context.WithValue(ctx, retirement{}, time.Now().Add(age))
+}
+
+// retire asks the sender to close a connection that is old: with a header, after a whole answer, so that nothing is lost.
+func (s *Server) retire(r *http.Request, h http.Header) {
+	at, ok := r.Context().Value(retirement{}).(time.Time)
+	if ok && time.Now().After(at) {
+		h.Set("Connection", "close")
+		s.metrics.retired.Inc()
+	}
+}
+
+// bodies are buffers for requests as they were sent.
+type bodies struct{ pool sync.Pool }
+
+type bodyBuffer struct{ b []byte }
+
+func (p *bodies) get() *bodyBuffer {
+	if buf, ok := p.pool.Get().(*bodyBuffer); ok {
+		return buf
+	}
+	return new(bodyBuffer)
+}
+
+func (p *bodies) put(buf *bodyBuffer) {
+	if cap(buf.b) > keep {
+		buf.b = nil
+	}
+	p.pool.Put(buf)
+}
