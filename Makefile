@@ -1,0 +1,58 @@
+# make help says what there is.
+
+GO    ?= go
+# How long each fuzz target looks for something new in `make fuzz`.
+FUZZTIME ?= 10s
+
+.PHONY: help test static race whole fuzz lint fmt build bench docs servers clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: static race whole ## Everything: format, vet, lint, race, unit, fuzz seeds, and tests with the real servers
+	@echo "== all stages passed"
+
+# stage runs a command, says how long it took, and fails with it.
+define stage
+	@echo "== $(1)"; began=$$(date +%s); $(2) && echo "== $(1): passed in $$(( $$(date +%s) - began )) s"
+endef
+
+static: ## Format, vet, lint
+	$(call stage,format,test -z "$$(gofmt -l . | tee /dev/stderr)")
+	$(call stage,vet,$(GO) vet ./...)
+	$(call stage,lint,"$$($(GO) run ./internal/stack/install golangci-lint)" run ./...)
+
+race: ## Unit tests and fuzz seeds under the race detector
+	$(call stage,race,$(GO) test -race -short -timeout 10m ./...)
+
+servers: ## Install the real servers that tests use (built once, then cached)
+	$(call stage,servers,$(GO) run ./internal/stack/install > /dev/null)
+
+whole: servers ## All tests, with the real servers
+	$(call stage,whole,$(GO) test -timeout 25m ./...)
+
+fuzz: ## Let every fuzz target look for something new for FUZZTIME
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz || true); do \
+			echo "== $$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+lint: ## The linter alone
+	"$$($(GO) run ./internal/stack/install golangci-lint)" run ./...
+
+fmt: ## Format the code
+	gofmt -w .
+
+build: ## Build bin/ingestgw
+	$(GO) build -o bin/ ./cmd/ingestgw
+
+bench: ## Benchmarks beside the hot path
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+docs: ## Write docs/configuration.md anew from the settings
+	$(GO) run ./cmd/ingestgw config -markdown > docs/configuration.md
+
+clean: ## Remove what was built and what `make run` left behind
+	rm -rf bin .run
