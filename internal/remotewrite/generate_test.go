@@ -46,8 +46,10 @@ func (g *generator) text() string {
 		"job", "instance", "vm_account_ix", "VictoriaMetrics_", "__name", "__name__x", "größe", "a", "b\x00",
 		"kubernetes_namespace", "kubernetes_pod", "kubernetes_pod_name", "le:gacy",
 	}
-	if once, twice := g.rarely(), g.rarely(); once && twice {
-		return []string{"", "x\xff"}[g.choose(2)]
+	if g.rarely() {
+		if g.rarely() {
+			return []string{"", "x\xff"}[g.choose(2)]
+		}
 	}
 	c := g.next()
 	if int(c) < len(words) {
