@@ -27,7 +27,7 @@ type Gatherer struct {
 	linger  time.Duration
 	target  int // bytes at which a block is full
 	metrics *metrics
-	buffers sync.Pool // of *[]byte with room for target bytes
+	pool    sync.Pool // of *blockBytes with room for target bytes
 
 	ctx     context.Context // of what is on its way: ends when Close gives up waiting
 	cancel  context.CancelFunc
@@ -118,20 +118,22 @@ func (g *Gatherer) lane(name Lane) *lane {
 	return l
 }
 
-// buffer returns an empty buffer with room for size bytes.
-func (g *Gatherer) buffer(size int) []byte {
+// bytes takes room for a block of size bytes from the pool, or makes just as much when the usual room is too small.
+func (g *Gatherer) bytes(size int) *blockBytes {
 	if size > g.target {
-		return make([]byte, 0, size)
+		return newBlockBytes(size)
 	}
-	if b, ok := g.buffers.Get().(*[]byte); ok {
-		return (*b)[:0]
+	if b, ok := g.pool.Get().(*blockBytes); ok {
+		return b
 	}
-	return make([]byte, 0, g.target)
+	return newBlockBytes(g.target)
 }
 
-// recycle takes a buffer back. One that is larger than the usual goes to the garbage collector.
-func (g *Gatherer) recycle(b []byte) {
-	if cap(b) == g.target {
-		g.buffers.Put(&b)
+// recycle takes bytes back. Those of an unusual size are left to the garbage collector, and so is the pool itself: it keeps
+// what is in use between two collections and no more.
+func (g *Gatherer) recycle(b *blockBytes) {
+	if cap(b.data) == g.target && cap(b.releases) <= maxReleases {
+		b.reset()
+		g.pool.Put(b)
 	}
 }

@@ -4,38 +4,38 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
+// maxReleases is the most release functions for which a recycled block keeps room: 2 MiB of records of 256 bytes.
+const maxReleases = 8192
+
 // A lane gathers the records of one Lane.
 type lane struct {
-	g       *Gatherer
 	name    Lane
+	g       *Gatherer
 	metrics laneMetrics
-	// room has a value for every block that the lane may still hold. A block takes it when it is opened and gives it back when
-	// the Store has released its bytes. Who waits for it is served in order.
-	room chan struct{}
 
-	mu     sync.Mutex
-	open   *gathering // nil when no block gathers
-	onWay  int        // blocks that the Store has not answered
-	closed bool
-}
+	// Who finds no room waits at the door, first come first served; the first of them holds the door and listens to freed.
+	door  chan struct{} // holds one token while somebody has the door
+	freed chan struct{} // holds one token after a block was released
 
-// A gathering is a block while records come in, and while they wait for its answer.
-type gathering struct {
-	header   header
-	data     []byte
-	releases []func()
-
-	answered chan struct{} // closed when err is set
-	err      error
+	mu      sync.Mutex
+	closed  bool
+	waiting int    // Appends at the door; while there are any, nobody passes them by
+	held    int    // blocks whose bytes are held, at most maxBlocks
+	sending int    // of them, those that the Store has not answered
+	open    *block // the one that gathers; there is none unless some are sending
 }
 
 func newLane(g *Gatherer, name Lane) *lane {
-	l := &lane{g: g, name: name, metrics: g.metrics.of(name), room: make(chan struct{}, maxBlocks)}
-	for range maxBlocks {
-		l.room <- struct{}{}
+	l := &lane{
+		name:    name,
+		g:       g,
+		metrics: g.metrics.lane(name),
+		door:    make(chan struct{}, 1),
+		freed:   make(chan struct{}, 1),
 	}
 	select {
 	case <-g.closing:
@@ -45,150 +45,257 @@ func newLane(g *Gatherer, name Lane) *lane {
 	return l
 }
 
-// gather copies r into a block and returns the block. After an error nobody has taken over release.
-func (l *lane) gather(ctx context.Context, r *Record, release func()) (*gathering, error) {
+// gather copies r into a block and returns the block. After an error, release is still the caller's to call.
+func (l *lane) gather(ctx context.Context, r *Record, release func()) (*block, error) {
 	size, err := r.encodedSize()
 	if err != nil {
 		return nil, err
 	}
 	if most := l.g.store.MaxBlock(); headerSize+size > most {
-		return nil, fmt.Errorf("record of %d bytes: %w: at most %d fit", size, ErrTooLarge, most-headerSize)
+		return nil, fmt.Errorf("record of %d bytes makes a block of %d: %w, which takes at most %d",
+			len(r.Payload), headerSize+size, ErrTooLarge, most)
 	}
-	if b, err := l.join(r, size, release); b != nil || err != nil {
-		return b, err
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("gather a record in lane %s: %w", l.name, err)
 	}
-	select {
-	case <-l.room:
-	case <-l.g.closing:
-		return nil, fmt.Errorf("gather a record: %w", ErrClosed)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait until one of %d blocks has been stored: %w", maxBlocks, ctx.Err())
-	}
-	return l.joinOrOpen(r, size, release)
-}
-
-// join adds r to the open block if it fits there, else it returns nil.
-func (l *lane) join(r *Record, size int, release func()) (*gathering, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, fmt.Errorf("gather a record: %w", ErrClosed)
-	}
-	b := l.open
-	if b == nil || len(b.data)+size > cap(b.data) {
-		return nil, nil //nolint:nilnil // neither joined nor refused
-	}
-	l.add(b, r, release)
-	return b, nil
-}
-
-// joinOrOpen adds r to the open block, or to a new one for which the caller has taken room.
-func (l *lane) joinOrOpen(r *Record, size int, release func()) (*gathering, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.open
-	switch {
-	case l.closed:
-		l.room <- struct{}{}
-		return nil, fmt.Errorf("gather a record: %w", ErrClosed)
-	case b != nil && len(b.data)+size <= cap(b.data): // somebody else has opened one meanwhile
-		l.room <- struct{}{}
-	default:
-		if b != nil {
-			l.send()
+	if l.waiting == 0 {
+		if b, err := l.place(r, size, release); b != nil || err != nil {
+			l.mu.Unlock()
+			return b, err
 		}
-		b = l.begin(size)
 	}
-	l.add(b, r, release)
+	l.waiting++
+	l.mu.Unlock()
+	return l.queue(ctx, r, size, release)
+}
+
+// queue waits for room and then does what place does.
+func (l *lane) queue(ctx context.Context, r *Record, size int, release func()) (*block, error) {
+	defer l.leaveQueue()
+	select {
+	case l.door <- struct{}{}:
+	case <-l.g.closing:
+		return nil, l.errClosed()
+	case <-ctx.Done():
+		return nil, l.errNoRoom(ctx)
+	}
+	defer func() { <-l.door }()
+	for {
+		l.mu.Lock()
+		b, err := l.place(r, size, release)
+		l.mu.Unlock()
+		if b != nil || err != nil {
+			return b, err
+		}
+		select {
+		case <-l.freed:
+		case <-l.g.closing:
+			return nil, l.errClosed()
+		case <-ctx.Done():
+			return nil, l.errNoRoom(ctx)
+		}
+	}
+}
+
+func (l *lane) leaveQueue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting--
+}
+
+func (l *lane) errClosed() error {
+	return fmt.Errorf("gather a record in lane %s: %w", l.name, ErrClosed)
+}
+
+func (l *lane) errNoRoom(ctx context.Context) error {
+	return fmt.Errorf("gather a record in lane %s: all %d blocks are waiting to be stored: %w", l.name, maxBlocks, ctx.Err())
+}
+
+// place copies r into the open block or opens one for it. It returns neither a block nor an error when there is no room.
+// l.mu is held.
+func (l *lane) place(r *Record, size int, release func()) (*block, error) {
+	if l.closed {
+		return nil, l.errClosed()
+	}
+	if l.open != nil && l.open.fits(size) {
+		l.add(l.open, r, size, release)
+		return l.open, nil
+	}
+	alone := headerSize+size > l.g.target
+	if !alone && l.open != nil {
+		l.send(l.takeOpen()) // it is full
+	}
+	if l.held == maxBlocks {
+		return nil, nil
+	}
+	b := l.newBlock(headerSize + size)
+	l.add(b, r, size, release)
+	if alone || l.sending == 0 {
+		l.send(b)
+		return b, nil
+	}
+	l.open = b
+	b.linger = time.AfterFunc(l.g.linger, func() { l.lingered(b) })
 	return b, nil
 }
 
-// begin opens a block that r fits into.
-func (l *lane) begin(size int) *gathering {
-	b := &gathering{data: l.g.buffer(headerSize + size)[:headerSize], answered: make(chan struct{})}
-	l.open = b
-	return b
+// newBlock returns a block with room for at least size bytes.
+func (l *lane) newBlock(size int) *block {
+	l.held++
+	l.metrics.bytes.Add(headerSize)
+	return &block{bytes: l.g.bytes(size), answered: make(chan struct{})}
 }
 
-// add copies r into the open block b, and decides whether b leaves: now, or when it has lingered.
-func (l *lane) add(b *gathering, r *Record, release func()) {
-	first := b.header.records == 0
-	b.header.add(r)
-	b.data = appendRecord(b.data, r)
-	if release != nil {
-		b.releases = append(b.releases, release)
-	}
-	switch {
-	case l.onWay == 0, l.g.linger == 0, len(b.data) >= l.g.target:
-		l.send()
-	case first:
-		time.AfterFunc(l.g.linger, func() { l.lingered(b) })
-	}
+func (l *lane) add(b *block, r *Record, size int, release func()) {
+	b.add(r, release)
+	l.metrics.bytes.Add(float64(size))
 }
 
-func (l *lane) lingered(b *gathering) {
+// lingered sends b unless it has left in the meantime.
+func (l *lane) lingered(b *block) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open == b {
-		l.send()
+		l.send(l.takeOpen())
 	}
 }
 
-// send hands the open block to the Store, in a goroutine that Close waits for. The caller holds mu.
-func (l *lane) send() {
+// takeOpen ends the gathering of the open block.
+func (l *lane) takeOpen() *block {
 	b := l.open
 	l.open = nil
-	l.onWay++
-	b.header.put(b.data)
-	l.metrics.left(&b.header, len(b.data))
-	l.g.sending.Go(func() {
-		block := NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.data,
-			func() { l.released(b) })
-		l.answer(b, l.g.store.Append(l.g.ctx, l.name, block))
-	})
+	b.linger.Stop()
+	return b
 }
 
-// answer tells everybody in b what became of it, and sends the block that gathered meanwhile if no other is on its way.
-func (l *lane) answer(b *gathering, err error) {
-	l.metrics.answered(err)
-	b.err = err
-	close(b.answered)
+// send starts a goroutine that stores b. It ends when b and what it carries after b have been answered; Gatherer.Close waits
+// for it. l.mu is held.
+func (l *lane) send(b *block) {
+	l.sending++
+	l.g.sending.Go(func() { l.carry(b) })
+}
 
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.onWay--
-	if l.onWay == 0 && l.open != nil {
-		l.send()
+// carry stores b, and then the block that has gathered meanwhile if none is on its way any more.
+func (l *lane) carry(b *block) {
+	for b != nil {
+		stored := b.seal(func() { l.release(b.bytes) })
+		err := l.g.store.Append(l.g.ctx, l.name, stored)
+		l.answer(b, stored, err)
+		b = l.next()
 	}
 }
 
-// released takes the bytes back from the Store.
-func (l *lane) released(b *gathering) {
-	l.metrics.bytes.Sub(float64(len(b.data)))
+func (l *lane) next() *block {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending--
+	if l.sending > 0 || l.open == nil {
+		return nil
+	}
+	l.sending++
+	return l.takeOpen()
+}
+
+func (l *lane) answer(b *block, stored *Block, err error) {
+	l.metrics.answered(stored, err)
+	if err != nil && l.g.ctx.Err() != nil {
+		// What ended is not the context of those who wait.
+		err = fmt.Errorf("%w: stopped while it was being stored: %v", ErrUnavailable, err)
+	}
+	if err != nil {
+		err = fmt.Errorf("store a block of %d records in lane %s: %w", stored.Records, l.name, err)
+	}
+	b.err = err
+	close(b.answered)
+}
+
+// release is what the Store calls when it needs the bytes no more.
+func (l *lane) release(b *blockBytes) {
 	for _, release := range b.releases {
 		release()
 	}
-	l.g.recycle(b.data)
-	b.data = nil
-	l.room <- struct{}{}
+	l.metrics.bytes.Sub(float64(len(b.data)))
+	l.g.recycle(b)
+
+	l.mu.Lock()
+	l.held--
+	l.mu.Unlock()
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
 }
 
-// close refuses further records and sends what has gathered.
+// close refuses further records and sends the open block.
 func (l *lane) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	if l.open != nil {
-		l.send()
+		l.send(l.takeOpen())
 	}
 }
 
-// wait returns what became of the block, or ctx's error when that comes first.
-func (b *gathering) wait(ctx context.Context) error {
+// A block is records that are being gathered or stored.
+type block struct {
+	header   header
+	bytes    *blockBytes // not ours any more once sealed
+	linger   *time.Timer // set while it is the open block
+	answered chan struct{}
+	err      error // the Store's answer, once answered is closed
+}
+
+func (b *block) fits(size int) bool { return len(b.bytes.data)+size <= cap(b.bytes.data) }
+
+func (b *block) add(r *Record, release func()) {
+	b.header.add(r)
+	b.bytes.data = appendRecord(b.bytes.data, r)
+	if release != nil {
+		b.bytes.releases = append(b.bytes.releases, release)
+	}
+}
+
+// seal makes b what a Store takes. Nothing can be added any more.
+func (b *block) seal(release func()) *Block {
+	b.header.put(b.bytes.data)
+	var released atomic.Bool
+	once := func() {
+		if released.Swap(true) {
+			panic("buffer: the Store released a block twice")
+		}
+		release()
+	}
+	return NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data, once)
+}
+
+// wait returns the Store's answer, or ctx's error when that comes first.
+func (b *block) wait(ctx context.Context) error {
 	select {
 	case <-b.answered:
 		return b.err
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a block to be stored: %w", ctx.Err())
 	}
+	select {
+	case <-b.answered:
+		return b.err
+	default:
+		return fmt.Errorf("wait for a record to be stored, which may still happen: %w", ctx.Err())
+	}
+}
+
+// blockBytes is the part of a block that outlives its answer and is used again.
+type blockBytes struct {
+	data     []byte
+	releases []func() // of the records in data
+}
+
+func newBlockBytes(size int) *blockBytes {
+	return &blockBytes{data: make([]byte, headerSize, size)}
+}
+
+func (b *blockBytes) reset() {
+	b.data = b.data[:headerSize]
+	clear(b.releases)
+	b.releases = b.releases[:0]
 }

@@ -1,68 +1,87 @@
 package buffer
 
 import (
+	"context"
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// metrics are those of a Gatherer.
 type metrics struct {
-	blocks  *prometheus.CounterVec
-	records *prometheus.HistogramVec
-	latency *prometheus.HistogramVec
-	bytes   *prometheus.GaugeVec
+	blocks  *prometheus.CounterVec   // by lane, result
+	records *prometheus.HistogramVec // by lane
+	latency *prometheus.HistogramVec // by lane
+	bytes   *prometheus.GaugeVec     // by lane
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	f := promauto.With(reg)
+	auto := promauto.With(reg)
 	return &metrics{
-		blocks: f.NewCounterVec(prometheus.CounterOpts{
+		blocks: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "ingestgw_buffer_blocks_total",
-			Help: "Blocks by what became of them: stored (durable) or refused.",
+			Help: "Blocks of records handed to the buffer, by how it answered. Only the records of those with result " +
+				`"stored" were acknowledged to their senders; all others answered 503 or 400.`,
 		}, []string{"lane", "result"}),
-		records: f.NewHistogramVec(prometheus.HistogramOpts{
+		records: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ingestgw_buffer_block_records",
-			Help:    "Records (requests) that left together in one block.",
-			Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+			Help:    "Records gathered into one block. Few is normal at low load; many small ones share the cost of one write.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 8), // to 16384
 		}, []string{"lane"}),
-		latency: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "ingestgw_buffer_append_duration_seconds",
-			Help:    "Time that a record took to become durable or to be refused, waiting to be gathered included.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		latency: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ingestgw_buffer_append_duration_seconds",
+			Help: "Time from a record being complete to it being durable or refused: what the buffer adds to the answer " +
+				"to the sender.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), // to 16.4 s
 		}, []string{"lane"}),
-		bytes: f.NewGaugeVec(prometheus.GaugeOpts{
+		bytes: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ingestgw_buffer_in_flight_bytes",
-			Help: "Bytes of blocks that have been handed to the disk or the brokers and not been released by them.",
+			Help: "Bytes in blocks that gather or are being stored. Steadily at 8 MiB or above, the storage is the bottleneck.",
 		}, []string{"lane"}),
 	}
 }
 
-// laneMetrics are the metrics of one lane, resolved beforehand.
+// laneMetrics are those of one lane, looked up once.
 type laneMetrics struct {
-	stored, refused  prometheus.Counter
-	records, latency prometheus.Observer
-	bytes            prometheus.Gauge
+	name    string
+	blocks  *prometheus.CounterVec
+	records prometheus.Observer
+	latency prometheus.Observer
+	bytes   prometheus.Gauge
 }
 
-func (m *metrics) of(name Lane) laneMetrics {
-	lane := string(name)
+func (m *metrics) lane(name Lane) laneMetrics {
 	return laneMetrics{
-		stored:  m.blocks.WithLabelValues(lane, "stored"),
-		refused: m.blocks.WithLabelValues(lane, "refused"),
-		records: m.records.WithLabelValues(lane),
-		latency: m.latency.WithLabelValues(lane),
-		bytes:   m.bytes.WithLabelValues(lane),
+		name:    string(name),
+		blocks:  m.blocks,
+		records: m.records.WithLabelValues(string(name)),
+		latency: m.latency.WithLabelValues(string(name)),
+		bytes:   m.bytes.WithLabelValues(string(name)),
 	}
 }
 
-func (m laneMetrics) left(h *header, size int) {
-	m.records.Observe(float64(h.records))
-	m.bytes.Add(float64(size))
+func (m *laneMetrics) answered(b *Block, err error) {
+	m.blocks.WithLabelValues(m.name, result(err)).Inc()
+	m.records.Observe(float64(b.Records))
 }
 
-func (m laneMetrics) answered(err error) {
-	if err != nil {
-		m.refused.Inc()
-		return
+// result is the metric label of what a Store answered.
+func result(err error) string {
+	switch {
+	case err == nil:
+		return "stored"
+	case errors.Is(err, ErrFull):
+		return "full"
+	case errors.Is(err, ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, ErrUnavailable):
+		return "unavailable"
+	case errors.Is(err, ErrClosed):
+		return "closed"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "given_up"
+	default:
+		return "error"
 	}
-	m.stored.Inc()
 }

@@ -17,7 +17,7 @@ func TestScanRefusesMoreThanProtobufAllows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Munmap(msg)
+	defer func() { _ = syscall.Munmap(msg) }()
 	if _, err := new(remotewrite.Scanner).Scan(msg, remotewrite.Limits{}); !errors.Is(err, remotewrite.ErrMalformed) {
 		t.Errorf("got %v", err)
 	}

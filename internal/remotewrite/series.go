@@ -41,12 +41,14 @@ func labelNames(b []byte, from int) iter.Seq[span] {
 	}
 }
 
-// nameOf is the name of the label b[from:], which has been walked before.
-func nameOf(b []byte, from int) (name span) {
-	for f := range fields(b, from) {
+// nameOf is the name of the label b[i:], which has been walked before.
+func nameOf(b []byte, i int) (name span) {
+	for i < len(b) {
+		f, _ := nextField(b, i)
 		if f.number() == labelNameField {
 			name = f.span()
 		}
+		i = f.to
 	}
 	return name
 }

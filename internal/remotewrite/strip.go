@@ -44,7 +44,7 @@ func stripped(msg []byte, outer, f field) bool {
 	if outer.number() == requestMetadata {
 		return reservedMetadata(f)
 	}
-	return f.number() == seriesLabels && reserved(nameOf(msg[:f.to], f.from).of(msg))
+	return f.number() == seriesLabels && f.to-f.from > len("vm_account_id") && reserved(nameOf(msg[:f.to], f.from).of(msg))
 }
 
 // reserved says whether vminsert would take a tenant from a label of that name.

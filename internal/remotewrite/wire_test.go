@@ -8,11 +8,11 @@ import (
 // What follows writes the wire by hand, so that tests can write it wrongly too.
 
 const (
-	varint  = 0
-	fixed64 = 1
-	bytes_  = 2
-	group   = 3
-	fixed32 = 5
+	varint    = 0
+	fixed64   = 1
+	delimited = 2
+	group     = 3
+	fixed32   = 5
 )
 
 // field writes a field of number and wire type; content is written as it is.
@@ -22,7 +22,7 @@ func field(number, typ uint64, content ...byte) []byte {
 
 // message writes a length-delimited field.
 func message(number uint64, content []byte) []byte {
-	b := field(number, bytes_)
+	b := field(number, delimited)
 	b = binary.AppendUvarint(b, uint64(len(content)))
 	return append(b, content...)
 }
