@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"time"
