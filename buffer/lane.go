@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// maxReleases is the most release functions for which a recycled block keeps room: 2 MiB of records of 256 bytes.
+// maxReleases is the most release functions that recycled bytes keep room for, 64 KiB of them; records are rarely so small.
 const maxReleases = 8192
 
 // A lane gathers the records of one Lane.
@@ -179,7 +179,9 @@ func (l *lane) send(b *block) {
 // carry stores b, and then the block that has gathered meanwhile if none is on its way any more.
 func (l *lane) carry(b *block) {
 	for b != nil {
-		stored := b.seal(func() { l.release(b.bytes) })
+		b.header.put(b.bytes.data)
+		stored := NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data,
+			func() { l.release(b) })
 		err := l.g.store.Append(l.g.ctx, l.name, stored)
 		l.answer(b, stored, err)
 		b = l.next()
@@ -201,7 +203,7 @@ func (l *lane) answer(b *block, stored *Block, err error) {
 	l.metrics.answered(stored, err)
 	if err != nil && l.g.ctx.Err() != nil {
 		// What ended is not the context of those who wait.
-		err = fmt.Errorf("%w: stopped while it was being stored: %v", ErrUnavailable, err)
+		err = fmt.Errorf("%w: stopped while it was being stored: %s", ErrUnavailable, err.Error())
 	}
 	if err != nil {
 		err = fmt.Errorf("store a block of %d records in lane %s: %w", stored.Records, l.name, err)
@@ -210,13 +212,16 @@ func (l *lane) answer(b *block, stored *Block, err error) {
 	close(b.answered)
 }
 
-// release is what the Store calls when it needs the bytes no more.
-func (l *lane) release(b *blockBytes) {
-	for _, release := range b.releases {
+// release is what the Store calls when it needs b's bytes no more. A second call would hand them to two blocks at once.
+func (l *lane) release(b *block) {
+	if b.released.Swap(true) {
+		panic("buffer: the Store released a block twice")
+	}
+	for _, release := range b.bytes.releases {
 		release()
 	}
-	l.metrics.bytes.Sub(float64(len(b.data)))
-	l.g.recycle(b)
+	l.metrics.bytes.Sub(float64(len(b.bytes.data)))
+	l.g.recycle(b.bytes)
 
 	l.mu.Lock()
 	l.held--
@@ -240,8 +245,9 @@ func (l *lane) close() {
 // A block is records that are being gathered or stored.
 type block struct {
 	header   header
-	bytes    *blockBytes // not ours any more once sealed
-	linger   *time.Timer // set while it is the open block
+	bytes    *blockBytes // used again for another block once released
+	released atomic.Bool
+	linger   *time.Timer // set when it was the open block
 	answered chan struct{}
 	err      error // the Store's answer, once answered is closed
 }
@@ -254,19 +260,6 @@ func (b *block) add(r *Record, release func()) {
 	if release != nil {
 		b.bytes.releases = append(b.bytes.releases, release)
 	}
-}
-
-// seal makes b what a Store takes. Nothing can be added any more.
-func (b *block) seal(release func()) *Block {
-	b.header.put(b.bytes.data)
-	var released atomic.Bool
-	once := func() {
-		if released.Swap(true) {
-			panic("buffer: the Store released a block twice")
-		}
-		release()
-	}
-	return NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data, once)
 }
 
 // wait returns the Store's answer, or ctx's error when that comes first.

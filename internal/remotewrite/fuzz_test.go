@@ -57,7 +57,7 @@ func TestScanAndStripAgreeWithTheOthers(t *testing.T) {
 			t.Logf("program %x", program)
 		}
 	}()
-	valid, messages := 0, 4000
+	valid, messages := 0, 1500
 	for range messages {
 		program = randomProgram(rng)
 		msg := generate(program)

@@ -64,7 +64,7 @@ func TestScannerKeepsLittle(t *testing.T) {
 		text := fmt.Sprintf("\x0a%c%s\x12%c%s", len(name), name, len(value), value)
 		series = append(series, fmt.Sprintf("\x0a%c%s", len(text), text)...)
 	}
-	for i := 200_000; i > 0; i-- {
+	for i := 20_000; i > 0; i-- {
 		label(fmt.Sprintf("label_%07d", i), "v")
 	}
 	label("__name__", "up")

@@ -24,8 +24,9 @@ type labelName struct {
 // scanLabels walks the labels that start at b[i], if any do, and returns where they end.
 func (s *Scanner) scanLabels(b []byte, i int) (int, error) {
 	for i < len(b) {
+		before := s.labels
 		end := s.scanUsualLabels(b, i)
-		if err := s.checkText(b[:end], i); err != nil {
+		if err := s.checkText(b[:end], i, before); err != nil {
 			return 0, err
 		}
 		if end == len(b) || b[end] == tagSample {
@@ -96,9 +97,14 @@ func (s *Scanner) lookAgain(b []byte, marked uint64) {
 		if i > 0 && string(s.names[i-1].of(b)) >= string(name.of(b)) {
 			s.unsorted = true
 		}
-		value := name.to() + 2 // behind its tag and its length
-		s.note(b, name, newSpan(value, value+int(b[value-1])))
+		s.note(b, name, usualValue(b, name))
 	}
+}
+
+// usualValue is the value of a label as it is usually written: its tag and its length in one byte follow the name.
+func usualValue(b []byte, name span) span {
+	at := name.to() + 2
+	return newSpan(at, at+int(b[at-1]))
 }
 
 // note takes note of a label that matters.
@@ -129,11 +135,11 @@ func (s *Scanner) scanLabel(b []byte, f field) error {
 	return nil
 }
 
-// checkText checks the names and values of labels that scanUsualLabels has walked: those from b[i] to the end of b. They nearly
-// always are ASCII, which is quickly seen for all of them at once.
-func (s *Scanner) checkText(b []byte, i int) error {
-	if !s.lim.LegacyNames && ascii(b[i:]) {
-		return nil
+// checkText checks the names and values of labels that scanUsualLabels has walked: those from b[i] to the end of b, whose names
+// begin at names[first]. They nearly always are ASCII, which is quickly seen for all of them at once.
+func (s *Scanner) checkText(b []byte, i, first int) error {
+	if ascii(b[i:]) {
+		return s.checkUsualNames(b, first)
 	}
 	for i < len(b) {
 		f, _ := nextField(b, i)
@@ -141,6 +147,18 @@ func (s *Scanner) checkText(b []byte, i int) error {
 			return err
 		}
 		i = f.to
+	}
+	return nil
+}
+
+func (s *Scanner) checkUsualNames(b []byte, first int) error {
+	if !s.lim.LegacyNames || first >= maxNames {
+		return nil
+	}
+	for _, name := range s.names[first:s.labels] {
+		if err := s.checkLegacy(name.span, usualValue(b, name.span)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

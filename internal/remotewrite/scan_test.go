@@ -431,12 +431,12 @@ func TestScanRefusesHistogramsThatExpandWithoutMeasure(t *testing.T) {
 }
 
 func TestScanIsQuickWhateverTheLabels(t *testing.T) {
-	// Were names compared pair by pair, this would take hours. All are alike in length and at both ends.
-	msg := timeseries(up, manyLabels(500_000))
+	// Were names compared pair by pair, this would take many minutes. All are alike in length and at both ends.
+	msg := timeseries(up, manyLabels(200_000))
 	if _, err := new(remotewrite.Scanner).Scan(msg, remotewrite.Limits{}); err != nil {
 		t.Error(err)
 	}
-	msg = timeseries(up, manyLabels(500_000), labels("label_00000002_of_many_labels", "again"))
+	msg = timeseries(up, manyLabels(200_000), labels("label_00000002_of_many_labels", "again"))
 	if _, err := new(remotewrite.Scanner).Scan(msg, remotewrite.Limits{}); !errors.Is(err, remotewrite.ErrInvalidSeries) {
 		t.Errorf("got %v", err)
 	}

@@ -118,7 +118,7 @@ const highBits = 0x8080808080808080
 // ascii says whether all of b is ASCII.
 func ascii(b []byte) bool {
 	if len(b) < 32 {
-		return short(b)&highBits == 0
+		return orBytes(b)&highBits == 0
 	}
 	last := b[len(b)-32:] // overlaps what the loop has seen
 	x := or32(last)
@@ -134,7 +134,7 @@ func or32(b []byte) uint64 {
 		binary.LittleEndian.Uint64(b[16:]) | binary.LittleEndian.Uint64(b[24:32])
 }
 
-func short(b []byte) (x uint64) {
+func orBytes(b []byte) (x uint64) {
 	for _, c := range b {
 		x |= uint64(c)
 	}
@@ -146,9 +146,9 @@ func first8(msg []byte, name span) uint64 {
 	if at := name.from(); at+8 <= len(msg) {
 		return cut8(binary.BigEndian.Uint64(msg[at:]), name.len())
 	}
-	var short [8]byte
-	copy(short[:], name.of(msg))
-	return binary.BigEndian.Uint64(short[:])
+	var padded [8]byte
+	copy(padded[:], name.of(msg))
+	return binary.BigEndian.Uint64(padded[:])
 }
 
 // cut8 keeps the first n bytes of the eight in x, when n is less, and makes the others zero. n is at least 1.
