@@ -71,7 +71,7 @@ func (s *shelf) records(t testing.TB) []buffer.Record {
 	return all
 }
 
-// A gateway is a Server that runs, over a shelf.
+// A gateway is a Server that runs, usually over a shelf.
 type gateway struct {
 	*Server
 	shelf  *shelf
@@ -87,9 +87,10 @@ func defaults() Config {
 	}
 }
 
-func start(t testing.TB, cfg Config, budget int64, store *shelf) *gateway {
+func start(t testing.TB, cfg Config, budget int64, store buffer.Store) *gateway {
 	t.Helper()
-	g := &gateway{shelf: store, reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
+	g := &gateway{reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
+	g.shelf, _ = store.(*shelf)
 	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond}, g.reg)
 	g.Server = New(cfg, tenant.Config{Default: tenant.ID{Account: 7}}, gather, g.budget, slog.New(slog.DiscardHandler), g.reg)
 	if err := g.Listen(); err != nil {

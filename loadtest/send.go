@@ -26,6 +26,7 @@ func send(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "most samples per series; 0: no bound")
 	flags.DurationVar(&cfg.Duration, "duration", 30*time.Second, "how long to send; 0: no bound")
 	flags.IntVar(&cfg.Senders, "senders", 8, "requests on their way at one time")
+	flags.IntVar(&cfg.PerConnection, "per-connection", 0, "requests after which a connection is closed, on average; 0: they are kept")
 	flags.DurationVar(&cfg.Patience, "patience", time.Minute, "how long a request that is refused with 5xx or not answered is tried again")
 	path := flags.String("ledger", defaultLedger, "`file` to write down in what was acknowledged, for loadtest verify; empty: none")
 	if err := parse(flags, args); err != nil {

@@ -1,59 +1,153 @@
 package offer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	"github.com/golang/snappy"
 )
 
-// timestampSize is the bytes of a timestamp as a varint: 6 for every time from 2005 to 2109 in milliseconds.
-const timestampSize = 6
+const (
+	// timestampSize is the bytes of a timestamp as a varint: 6 for every time from 2004 to 2109 in milliseconds.
+	timestampSize = 6
+	// blockSize keeps a block below the 64 KiB that snappy compresses at a time.
+	blockSize = 60 << 10
+)
 
-// A template is a write request of one sample per series, whose values and timestamps are overwritten for each round. That
-// makes a request cost little more than its compression.
+// A template is a compressed write request of one sample per series, whose values and timestamps are overwritten in the compressed
+// bytes: a request then costs its sender next to nothing, and one core can offer more than any receiver takes.
+//
+// Snappy leaves bytes that it has not seen before as they are. So the request is compressed with random bits for values and
+// timestamps, which are found again in what comes out.
 type template struct {
-	message []byte
-	samples []int // where the value of each series stands; its timestamp follows, behind a tag
+	body    []byte
+	samples []int // where in body the sample of each series stands: the value, a tag, the timestamp
 	series  []int // the number of each series
 }
 
-// newTemplate makes the request for the series from first on. The bytes are those that lib/prompb makes, so that the place of a
-// value is found by marking it.
+// newTemplate makes the request for n series of an account from first on.
 func newTemplate(cfg *Config, account, first, n int) *template {
-	const mark = 0x1.0badcafep+40
 	t := &template{}
-	var wr prompb.WriteRequest
-	for i := first; i < first+n; i++ {
-		wr.Timeseries = append(wr.Timeseries, prompb.TimeSeries{
-			Labels:  cfg.labels(account, i),
-			Samples: []prompb.Sample{{Value: mark, Timestamp: 1 << 40}},
-		})
-		t.series = append(t.series, i)
-	}
-	t.message = wr.MarshalProtobuf(nil)
-	marked := binary.LittleEndian.AppendUint64(nil, math.Float64bits(mark))
-	for at := 0; at+len(marked)+1+timestampSize <= len(t.message); at++ {
-		if string(t.message[at:at+len(marked)]) == string(marked) {
-			t.samples = append(t.samples, at)
+	random := rand.New(rand.NewPCG(uint64(account), uint64(first)))
+	var compressed []byte
+	size := 0
+	for next := first; next < first+n; {
+		b := newBlock(cfg, account, next, first+n)
+		part, at := b.compress(random)
+		for i, within := range at {
+			t.samples = append(t.samples, len(compressed)+within)
+			t.series = append(t.series, next+i)
 		}
+		compressed = append(compressed, part...)
+		size += b.size
+		next += len(at)
 	}
-	if len(t.samples) != n {
-		panic(fmt.Sprintf("offer: %d series but %d values in the message", n, len(t.samples)))
+	head := binary.AppendUvarint(nil, uint64(size)) // snappy's block format begins with the size when decompressed
+	for i := range t.samples {
+		t.samples[i] += len(head)
 	}
+	t.body = slices.Concat(head, compressed)
 	return t
 }
 
-// body appends the compressed request for a round.
-func (t *template) body(dst []byte, round int, timestamp int64) []byte {
+// fill returns the compressed request for a round. The next call overwrites it.
+func (t *template) fill(round int, timestamp int64) []byte {
 	for i, at := range t.samples {
-		binary.LittleEndian.PutUint64(t.message[at:], math.Float64bits(Value(t.series[i], round)))
-		binary.PutUvarint(t.message[at+9:at+9+timestampSize], uint64(timestamp))
+		put(t.body[at:], Value(t.series[i], round), timestamp)
 	}
-	return snappy.Encode(dst[:cap(dst)], t.message)
+	return t.body
+}
+
+// put writes value and timestamp where they stand in a message, leaving the tag between them.
+func put(at []byte, value float64, timestamp int64) {
+	binary.LittleEndian.PutUint64(at, math.Float64bits(value))
+	binary.PutUvarint(at[9:9+timestampSize], uint64(timestamp))
+}
+
+// A block is as many series as snappy compresses at a time.
+type block struct {
+	series [][]prompb.Label
+	size   int // of the message
+}
+
+// newBlock takes in series from first on, at most until end.
+func newBlock(cfg *Config, account, first, end int) *block {
+	b := &block{}
+	for i := first; i < end && b.size < blockSize; i++ {
+		b.series = append(b.series, cfg.labels(account, i))
+		one := block{series: b.series[len(b.series)-1:]}
+		b.size += len(one.message([]prompb.Sample{{Value: 1, Timestamp: 1 << 40}}))
+	}
+	return b
+}
+
+func (b *block) message(samples []prompb.Sample) []byte {
+	var wr prompb.WriteRequest
+	for i, labels := range b.series {
+		wr.Timeseries = append(wr.Timeseries, prompb.TimeSeries{Labels: labels, Samples: samples[i : i+1]})
+	}
+	return wr.MarshalProtobuf(nil)
+}
+
+// compress returns the compressed block without the size before it, and where the sample of each series stands in it. Random bits can
+// look like others for a few bytes; then other ones are taken.
+func (b *block) compress(random *rand.Rand) (compressed []byte, at []int) {
+	for range 100 {
+		drawn := b.draw(random)
+		compressed = snappy.Encode(nil, b.message(drawn))
+		if at = find(compressed, drawn); at != nil && b.survives(compressed, at, b.draw(random)) {
+			_, head := binary.Uvarint(compressed)
+			for i := range at {
+				at[i] -= head
+			}
+			return compressed[head:], at
+		}
+	}
+	panic("offer: snappy compresses random bits")
+}
+
+// draw makes random samples whose first and last bytes differ from those of their neighbours, so that snappy does not draw
+// them into what it has seen around them.
+func (b *block) draw(random *rand.Rand) []prompb.Sample {
+	drawn := make([]prompb.Sample, len(b.series))
+	for i := range drawn {
+		drawn[i].Value = math.Float64frombits(random.Uint64()&^0xff | uint64(i&0xff))
+		drawn[i].Timestamp = int64(1+i%127)<<35 | random.Int64N(1<<35)
+	}
+	return drawn
+}
+
+// find returns where each of the samples stands, or nil when one does not stand there as it is.
+func find(compressed []byte, samples []prompb.Sample) []int {
+	var at []int
+	from := 0
+	for _, s := range samples {
+		want := make([]byte, 9+timestampSize)
+		want[8] = 2 << 3 // the tag of the timestamp: field 2, a varint
+		put(want, s.Value, s.Timestamp)
+		i := bytes.Index(compressed[from:], want)
+		if i < 0 {
+			return nil
+		}
+		at = append(at, from+i)
+		from += i + len(want)
+	}
+	return at
+}
+
+// survives is whether the block still decompresses to the same series when other samples are written into it. It is left with them.
+func (b *block) survives(compressed []byte, at []int, other []prompb.Sample) bool {
+	for i, s := range other {
+		put(compressed[at[i]:], s.Value, s.Timestamp)
+	}
+	message, err := snappy.Decode(nil, compressed)
+	return err == nil && bytes.Equal(message, b.message(other))
 }
 
 // Value is the value of a series' sample of that round: a whole number that tells both, up to 10 million rounds.

@@ -36,6 +36,8 @@ type Config struct {
 	Duration time.Duration
 	// Senders is how many requests are on their way at one time.
 	Senders int
+	// PerConnection is after how many requests, on average, a connection is closed and a new one opened; 0 keeps them.
+	PerConnection int
 	// Patience is how long a request that is refused with 5xx, or not answered, is tried again. 0 tries once.
 	Patience time.Duration
 }
@@ -57,6 +59,7 @@ func (cfg *Config) Validate() error {
 	need(cfg.Rate >= 0, "rate %v: 0 or more", cfg.Rate)
 	need(cfg.Rounds > 0 || cfg.Duration > 0, "neither rounds nor duration are bounded")
 	need(cfg.Senders > 0, "%d senders: at least 1", cfg.Senders)
+	need(cfg.PerConnection >= 0, "%d requests per connection: 0 or more", cfg.PerConnection)
 	return errors.Join(errs...)
 }
 
@@ -78,7 +81,8 @@ type Report struct {
 	Acknowledged, Refused int
 	// Answers counts requests, retries included, by what came back: a status, or "no answer".
 	Answers map[string]int
-	// Took is how long it took, and P50, P99 and Most how long an acknowledgement took.
+	// Took is how long it took, and P50, P99 and Most how long an acknowledgement took, retries included. With a Rate it is counted
+	// from when a request was due: a receiver that stalls is not credited for what it kept waiting at the door.
 	Took, P50, P99, Most time.Duration
 }
 
@@ -111,7 +115,10 @@ func Run(ctx context.Context, cfg Config) (*Ledger, Report, error) {
 }
 
 // A turn is one request to be sent.
-type turn struct{ request, round int }
+type turn struct {
+	request, round int
+	due            time.Time
+}
 
 // run is one Run under way.
 type run struct {
@@ -121,6 +128,8 @@ type run struct {
 	began  time.Time
 
 	mu      sync.Mutex
+	idle    map[int][]*template // by request: those that no sender uses now
+	posts   int
 	waits   []time.Duration // of acknowledged requests
 	answers map[string]int
 	acked   int
@@ -136,6 +145,7 @@ func newRun(cfg Config) *run {
 			Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Senders, DisableCompression: true},
 		},
 		began:   time.Now(),
+		idle:    map[int][]*template{},
 		answers: map[string]int{},
 	}
 }
@@ -145,14 +155,15 @@ func newRun(cfg Config) *run {
 func (r *run) schedule(ctx context.Context, turns chan<- turn) {
 	perRound := r.cfg.Tenants * r.cfg.requests()
 	for n := 0; r.cfg.Rounds == 0 || n < r.cfg.Rounds*perRound; n++ {
+		due := time.Now()
 		if r.cfg.Rate > 0 {
-			due := r.began.Add(time.Duration(float64(n) * float64(r.cfg.PerRequest) / r.cfg.Rate * float64(time.Second)))
+			due = r.began.Add(time.Duration(float64(n) * float64(r.cfg.PerRequest) / r.cfg.Rate * float64(time.Second)))
 			if !wait(ctx, time.Until(due)) {
 				return
 			}
 		}
 		select {
-		case turns <- turn{request: n % perRound, round: n / perRound}:
+		case turns <- turn{request: n % perRound, round: n / perRound, due: due}:
 		case <-ctx.Done():
 			return
 		}
@@ -160,23 +171,36 @@ func (r *run) schedule(ctx context.Context, turns chan<- turn) {
 }
 
 func (r *run) send(ctx context.Context, turns <-chan turn) {
-	templates := map[int]*template{}
-	var body []byte
 	for t := range turns {
-		tmpl := templates[t.request]
-		if tmpl == nil {
-			tmpl = r.template(t.request)
-			templates[t.request] = tmpl
-		}
-		body = tmpl.body(body, t.round, r.ledger.Timestamp(t.round))
+		tmpl := r.take(t.request)
+		body := tmpl.fill(t.round, r.ledger.Timestamp(t.round))
 		r.ledger.note(r.ledger.Attempted, t.request, t.round)
-		began := time.Now()
 		ok := r.deliver(ctx, r.url(t.request), body)
 		if ok {
 			r.ledger.note(r.ledger.Acknowledged, t.request, t.round)
 		}
-		r.count(ok, len(tmpl.series), time.Since(began))
+		r.count(ok, len(tmpl.series), time.Since(t.due))
+		r.giveBack(t.request, tmpl)
 	}
+}
+
+// take returns a template of the request that nobody else uses. There are as many as were ever used at one time.
+func (r *run) take(request int) *template {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if idle := r.idle[request]; len(idle) > 0 {
+		r.idle[request] = idle[:len(idle)-1]
+		return idle[len(idle)-1]
+	}
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	return r.template(request)
+}
+
+func (r *run) giveBack(request int, t *template) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle[request] = append(r.idle[request], t)
 }
 
 func (r *run) template(request int) *template {
@@ -220,6 +244,7 @@ func (r *run) post(ctx context.Context, url string, body []byte) (status int, af
 	if err != nil {
 		return 0, 0, err
 	}
+	req.Close = r.isLast()
 	req.Header.Set("Content-Encoding", "snappy")
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
@@ -236,6 +261,14 @@ func (r *run) post(ctx context.Context, url string, body []byte) (status int, af
 		return resp.StatusCode, 100 * time.Millisecond, nil
 	}
 	return resp.StatusCode, time.Duration(seconds) * time.Second, nil
+}
+
+// isLast is whether the connection is to be closed after this request.
+func (r *run) isLast() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.posts++
+	return r.cfg.PerConnection > 0 && r.posts%r.cfg.PerConnection == 0
 }
 
 func (r *run) answered(status int, err error) {

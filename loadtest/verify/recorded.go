@@ -111,22 +111,17 @@ func (r *Recorded) See(s Sample) Verdict {
 	return Changed
 }
 
-// Missing calls each for what was not seen. NaNs other than Prometheus' stale marker are not expected back: VictoriaMetrics
-// drops them.
+// Missing calls each for what was not seen. NaNs are not expected back: vmstorage drops them, and of Prometheus' stale markers those
+// of series that it does not know, as it does when vminsert sends it what belongs to another vmstorage that is away
+// (https://github.com/VictoriaMetrics/VictoriaMetrics/issues/5069).
 func (r *Recorded) Missing(each func(tenant, what string)) {
 	for tenant, all := range r.tenants {
 		for series, samples := range all {
 			for timestamp, e := range samples {
-				if e.acknowledged && !e.seen && slices.ContainsFunc(e.values, kept) {
+				if e.acknowledged && !e.seen && !slices.ContainsFunc(e.values, math.IsNaN) {
 					each(tenant, fmt.Sprintf("%s at %d", series, timestamp))
 				}
 			}
 		}
 	}
 }
-
-// staleNaN marks the end of a series
-// (https://github.com/prometheus/prometheus/blob/main/model/value/value.go).
-const staleNaN = 0x7ff0000000000002
-
-func kept(v float64) bool { return !math.IsNaN(v) || math.Float64bits(v) == staleNaN }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -152,5 +153,19 @@ func TestRecordedBodiesAreWhatIsExpected(t *testing.T) {
 	}
 	if err := r.Add("1:0", []byte("garbage"), true); err == nil {
 		t.Error("garbage was recorded")
+	}
+}
+
+// vmstorage drops NaNs, and stale markers of series that it does not know.
+func TestNaNsNeedNotComeBack(t *testing.T) {
+	stale := math.Float64frombits(0x7ff0000000000002)
+	var r Recorded
+	if err := r.Add("1:0", body(1, math.NaN(), stale), true); err != nil {
+		t.Fatal(err)
+	}
+	var missing []string
+	r.Missing(func(_, what string) { missing = append(missing, what) })
+	if len(missing) != 1 || !strings.Contains(missing[0], `i="a"`) {
+		t.Errorf("missing: %q, want the one that is a number", missing)
 	}
 }
