@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	"github.com/golang/snappy"
@@ -18,6 +19,8 @@ const (
 	timestampSize = 6
 	// blockSize keeps a block below the 64 KiB that snappy compresses at a time.
 	blockSize = 60 << 10
+	// blockSeries is how many series a block has at most: as many as there are last bytes of a timestamp to tell them apart by.
+	blockSeries = 127
 )
 
 // A template is a compressed write request of one sample per series, whose values and timestamps are overwritten in the compressed
@@ -79,7 +82,7 @@ type block struct {
 // newBlock takes in series from first on, at most until end.
 func newBlock(cfg *Config, account, first, end int) *block {
 	b := &block{}
-	for i := first; i < end && b.size < blockSize; i++ {
+	for i := first; i < end && b.size < blockSize && len(b.series) < blockSeries; i++ {
 		b.series = append(b.series, cfg.labels(account, i))
 		one := block{series: b.series[len(b.series)-1:]}
 		b.size += len(one.message([]prompb.Sample{{Value: 1, Timestamp: 1 << 40}}))
@@ -118,7 +121,7 @@ func (b *block) draw(random *rand.Rand) []prompb.Sample {
 	drawn := make([]prompb.Sample, len(b.series))
 	for i := range drawn {
 		drawn[i].Value = math.Float64frombits(random.Uint64()&^0xff | uint64(i&0xff))
-		drawn[i].Timestamp = int64(1+i%127)<<35 | random.Int64N(1<<35)
+		drawn[i].Timestamp = int64(1+i)<<35 | random.Int64N(1<<35)
 	}
 	return drawn
 }
@@ -153,18 +156,27 @@ func (b *block) survives(compressed []byte, at []int, other []prompb.Sample) boo
 // Value is the value of a series' sample of that round: a whole number that tells both, up to 10 million rounds.
 func Value(series, round int) float64 { return float64(series)*1e7 + float64(round) }
 
-// labels are a series' labels, sorted: the metric name, the account, the number, and others of ordinary length that fill up to
-// cfg.Labels.
+// labels are a series' labels, sorted: the metric name, the account, the number, and others that fill up to cfg.Labels, in the first
+// place those that a scrape of machines in Kubernetes has.
 func (cfg *Config) labels(account, series int) []prompb.Label {
-	list := []prompb.Label{
+	all := []prompb.Label{
 		{Name: "__name__", Value: cfg.Metric},
 		{Name: "account", Value: strconv.Itoa(account)},
+		{Name: "series", Value: strconv.Itoa(series)},
+		{Name: "instance", Value: fmt.Sprintf("10.%d.%d.%d:9100", account%200, series/250%250, series%250)},
+		{Name: "job", Value: "node-exporter"},
+		{Name: "pod", Value: fmt.Sprintf("node-exporter-%05x", series*7919%0xfffff)},
+		{Name: "namespace", Value: "monitoring"},
+		{Name: "device", Value: fmt.Sprintf("nvme%dn1", series%8)},
+		{Name: "mode", Value: []string{"idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"}[series%8]},
+		{Name: "container", Value: "node-exporter"},
+		{Name: "cluster", Value: "eu-central-1a"},
+		{Name: "env", Value: "production"},
 	}
-	for i := len(list) + 1; i < cfg.Labels; i++ {
-		list = append(list, prompb.Label{
-			Name:  fmt.Sprintf("label_%02d", i),
-			Value: fmt.Sprintf("value-%d-of-%d", series%(i*7), i*1000),
-		})
+	for i := len(all); i < cfg.Labels; i++ {
+		all = append(all, prompb.Label{Name: fmt.Sprintf("label_%02d", i), Value: fmt.Sprintf("value-%d-of-%d", series%(i*7), i*1000)})
 	}
-	return append(list, prompb.Label{Name: "series", Value: strconv.Itoa(series)})
+	list := all[:cfg.Labels]
+	slices.SortFunc(list, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }

@@ -134,6 +134,18 @@ func TestDurationEndsTheRun(t *testing.T) {
 	}
 }
 
+func TestAnyRequestCanBeMade(t *testing.T) {
+	for _, labels := range []int{3, 12, 30} {
+		for _, series := range []int{1, 127, 128, 2000} {
+			cfg := config("")
+			cfg.Series, cfg.PerRequest, cfg.Labels = series, series, labels
+			for account := range 5 {
+				newTemplate(&cfg, 1000+account, 0, series) // panics when the samples cannot be found in it
+			}
+		}
+	}
+}
+
 func BenchmarkBody(b *testing.B) {
 	cfg := config("")
 	cfg.Series, cfg.PerRequest = 2000, 2000
