@@ -17,7 +17,7 @@ const Main Lane = "main"
 // What a Store answers when it does not keep a block. They are few, because each is a decision of the caller's; the error
 // that is returned wraps one of them and says the rest in its text.
 var (
-	// ErrFull: the lane has reached its quota. The sender is to come back later.
+	// ErrFull: the lane, or the whole Store, has reached its quota. The sender is to come back later.
 	ErrFull = errors.New("buffer is full")
 	// ErrTooLarge: the block can never be stored. Sending it again is pointless.
 	ErrTooLarge = errors.New("block is too large for the buffer")
@@ -109,15 +109,17 @@ type Partition interface {
 	Bounds(ctx context.Context) (first, next Offset, err error)
 
 	// Read returns whole blocks from the offset on, in order: at least one, further ones while they fit in maxBytes. It waits
-	// when there is none yet. It passes over what is lost (removed while unread, or damaged) and says so in the Batch.
+	// when there is none yet. It passes over what is lost (removed while unread, or damaged) and says so in the Batch, which
+	// has no block when all there is was lost. Errors wrap ErrUnavailable (try again), ErrClosed or ctx.Err().
 	Read(ctx context.Context, from Offset, maxBytes int) (Batch, error)
 
 	// Load returns the group's progress as last saved, or the progress that starts at the first block kept when there is none
 	// that fits this log.
 	Load(ctx context.Context) (Progress, error)
 
-	// Save replaces the group's progress, durably. Blocks that every group has done may then be removed. ErrFenced when
-	// another process owns the partition.
+	// Save replaces the group's progress, durably. Blocks that every group has done may then be removed. Errors wrap
+	// ErrFenced when another process owns the partition, ErrFull or ErrUnavailable (try again), ErrClosed or ctx.Err(), or say
+	// that p belongs to another log; the progress that was saved before still counts then.
 	Save(ctx context.Context, p Progress) error
 }
 
