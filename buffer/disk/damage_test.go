@@ -245,8 +245,9 @@ func TestAPayloadIsNeverReadAsABlock(t *testing.T) {
 		"segment of another log": segmentOf(foreign.disk, 0).durable,
 		"segment of this log":    newer,
 		"frames of this log":     older[framesStart:],
-		"frames for here":        framesFor(key{}, 8, 40),
-		"frames with wrong key":  framesFor(key{1, 2, 3}, 8, 40),
+		"frames for here":        framesFor(key{}.checksums(), 8, 40),
+		"frames with wrong key":  framesFor(key{1, 2, 3}.checksums(), 8, 40),
+		"frames without key":     framesFor(checksums{}, 8, 40),
 	}
 	for name, payload := range payloads {
 		for damaged := range 4 { // none, or the frame before: its head, its data, its length
@@ -273,39 +274,58 @@ func TestAPayloadIsNeverReadAsABlock(t *testing.T) {
 	}
 }
 
-// framesFor are valid frames for offsets from..to of a segment with that key, each a few bytes long.
-func framesFor(k key, from, to buffer.Offset) []byte {
+// framesFor are valid frames for offsets from..to of a segment whose key has those checksums, each a few bytes long.
+func framesFor(sums checksums, from, to buffer.Offset) []byte {
 	var b []byte
 	for o := from; o < to; o++ {
 		head := make([]byte, frameHeadSize)
 		data := fmt.Appendf(nil, "planted %d", o)
-		frameHead{offset: o}.put(head, k.checksums(), data)
+		frameHead{offset: o}.put(head, sums, data)
 		b = append(append(b, head...), data...)
 	}
 	return b
 }
 
-// The checks above can fail: with the segment's own key, planted frames would be read behind a damaged one.
-func TestPlantedFramesNeedTheKey(t *testing.T) {
+// The checks above can fail: with the segment's own key, a planted frame is read behind a damaged one, if its offset fits.
+func TestPlantedFramesNeedTheKeyAndAFittingOffset(t *testing.T) {
 	t.Parallel()
 	l := newSmallLog(t)
-	disk := l.disk.cut(everythingSurvives)
-	s := mustOpen(t, disk, l.cfg)
-	mustAppend(t, s, buffer.Main, []byte("before"))
-	path := s.lanes[buffer.Main].newest().path
-	h, err := decodeSegmentHeader(disk.file(path).now)
-	if err != nil {
-		t.Fatal(err)
+	for offset, fits := range map[buffer.Offset]bool{8: false, 9: false, 10: true, 11: false, 900: false} {
+		disk := l.disk.cut(everythingSurvives)
+		s := mustOpen(t, disk, l.cfg)
+		mustAppend(t, s, buffer.Main, []byte("before"))
+		path := s.lanes[buffer.Main].newest().path
+		h, err := decodeSegmentHeader(disk.file(path).now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, buffer.Main, framesFor(h.key.checksums(), offset, offset+1))
+		mustAppend(t, s, buffer.Main, []byte("after"))
+		_, pos, _ := frameOf(t, s, buffer.Main, 9)
+		crashed := disk.cut(nothingSurvives)
+		mustClose(t, s)
+		flip(crashed.file(path), int(pos))
+		r := mustOpen(t, crashed, l.cfg)
+		got := readAll(t, partitionOf(t, r, buffer.Main, testGroup), 0)
+		found := slices.Contains(slices.Collect(maps.Values(got.blocks)), fmt.Sprintf("planted %d", offset))
+		if found != fits {
+			t.Errorf("a frame with the right key for block %d, where 9 is damaged, is read: %v", offset, found)
+		}
+		if !fits && got.blocks[10] != "after" {
+			t.Errorf("behind it, block 10 is %q", got.blocks[10])
+		}
 	}
-	mustAppend(t, s, buffer.Main, framesFor(h.key, 10, 11))
-	mustAppend(t, s, buffer.Main, []byte("after"))
-	_, pos, _ := frameOf(t, s, buffer.Main, 9)
-	mustClose(t, s)
-	flip(disk.file(path), int(pos))
-	r := mustOpen(t, disk, l.cfg)
-	got := readAll(t, partitionOf(t, r, buffer.Main, testGroup), 0)
-	if !slices.Contains(slices.Collect(maps.Values(got.blocks)), "planted 10") {
-		t.Errorf("a frame with the right key and a fitting offset is not found: %v", slices.Sorted(maps.Keys(got.blocks)))
+}
+
+// Either half of the key changes one checksum of a frame, so that together they are 64 bits that nobody knows.
+func TestBothChecksumsOfAFrameAreKeyed(t *testing.T) {
+	t.Parallel()
+	none, first, second := key{}.checksums(), key{0: 1}.checksums(), key{8: 1}.checksums()
+	if none.head == first.head || none.data != first.data || none.head != second.head || none.data == second.data {
+		t.Errorf("checksums of keys that differ in one half: %v, %v, %v", none, first, second)
+	}
+	if none.whole == first.whole || none.whole == second.whole {
+		t.Errorf("the footer's checksum does not depend on the whole key: %v, %v, %v", none, first, second)
 	}
 }
 

@@ -83,7 +83,9 @@ func readAll(t testing.TB, p *partition, from buffer.Offset) contents {
 		if err == nil && ext.segment == nil && ext.end >= c.next && len(p.unread(buffer.Span{From: from, To: c.next})) == 0 {
 			break // the rest is done and gone: Read would wait for the next block
 		}
-		batch, err := p.Read(context.Background(), from, 256<<10)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		batch, err := p.Read(ctx, from, 256<<10)
+		cancel()
 		if err != nil {
 			t.Fatalf("read lane %s from %d of %d: %v", p.name, from, c.next, err)
 		}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/settings"
+)
+
+// answerTimeout is how long each request of a check may take. A healthy server answers within milliseconds.
+const answerTimeout = 10 * time.Second
+
+// A check reaches everything that the settings name, once, and says per line what it found. It changes nothing, but for one
+// sample that it writes when there are vmselects to read it from.
+type check struct {
+	cfg      *config
+	out      io.Writer
+	log      *slog.Logger // for the parts that want one
+	resolver *downstream.Resolver
+	gateway  *http.Client // for the ingestgw on this machine
+
+	credentials *downstream.Credentials // for vminsert and vmstorage
+	anonymous   *downstream.Credentials // for vmselect: no more than what certificates to trust
+
+	failed bool
+}
+
+func checkCommand(stdout io.Writer) int {
+	c := &check{out: stdout, log: slog.New(slog.DiscardHandler)} // the lines say it all
+	cfg, err := load()
+	if err != nil {
+		for _, one := range settings.Flatten(err) {
+			c.fail("settings", "%v", one)
+		}
+		return exitFailed
+	}
+	c.cfg = cfg
+	c.ok("settings", "all valid")
+	c.run(context.Background())
+	if c.failed {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// run checks in the direction in which samples flow.
+func (c *check) run(ctx context.Context) {
+	c.checkMemory()
+	c.checkBuffer()
+	if !c.loadCredentials() {
+		return
+	}
+	c.resolver = downstream.NewResolver(nil, c.log, prometheus.NewRegistry())
+	c.gateway = &http.Client{Transport: new(http.Transport)}
+	inserts := c.checkInserts(ctx)
+	c.checkStorages(ctx, inserts)
+	c.checkSample(ctx, inserts)
+}
+
+func (c *check) loadCredentials() bool {
+	var err error
+	if c.credentials, err = downstream.LoadCredentials(c.cfg.Forward.ClientConfig, c.log); err != nil {
+		c.failAll("credentials", err)
+		return false
+	}
+	c.anonymous, err = downstream.LoadCredentials(downstream.ClientConfig{TLS: c.cfg.Forward.TLS}, c.log)
+	if err != nil {
+		c.failAll("certificates", err)
+		return false
+	}
+	return true
+}
+
+func (c *check) ok(what, format string, args ...any)   { c.line("ok", what, format, args...) }
+func (c *check) warn(what, format string, args ...any) { c.line("warn", what, format, args...) }
+func (c *check) fail(what, format string, args ...any) {
+	c.failed = true
+	c.line("FAIL", what, format, args...)
+}
+
+// failAll is fail for each of the errors that err joins.
+func (c *check) failAll(what string, err error) {
+	for _, one := range settings.Flatten(err) {
+		c.fail(what, "%v", one)
+	}
+}
+
+func (c *check) line(verdict, what, format string, args ...any) {
+	say(c.out, "%-4s  %s: %s\n", verdict, what, fmt.Sprintf(format, args...))
+}
+
+// withoutURL is what went wrong with a request, without the URL that net/http puts before it, which may hold secrets.
+func withoutURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// A doer sends requests: an http.Client, or a downstream.Client.
+type doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// ask sends a request and returns status and body, of which at most a mebibyte is read.
+func ask(ctx context.Context, client doer, method string, u *url.URL, header http.Header, body io.Reader) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return 0, nil, errors.New("the URL cannot be requested")
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, withoutURL(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// firstLine shortens an answer to what fits into a line.
+func firstLine(answer []byte) string {
+	for i, c := range answer {
+		if c == '\n' || i == 200 {
+			return string(answer[:i])
+		}
+	}
+	return string(answer)
+}

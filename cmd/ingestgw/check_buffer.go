@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ingestgw/ingestgw/internal/settings"
+	"github.com/ingestgw/ingestgw/memory"
+)
+
+func (c *check) checkMemory() {
+	state, err := memory.Decide(c.cfg.Memory)
+	if err != nil {
+		c.fail("memory", "%v", err)
+		return
+	}
+	c.ok("memory", "%s", state)
+	if largest := c.cfg.largestRequest(); state.RequestBudget() < largest {
+		c.warn("memory", "requests in flight may take %s, one request of the largest size takes %s: such requests will always be answered 503; "+
+			"raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
+			settings.Bytes(state.RequestBudget()), settings.Bytes(largest))
+	}
+}
+
+// checkBuffer looks whether a log can be kept where the settings say, without touching one that is there.
+func (c *check) checkBuffer() {
+	dir := c.cfg.Disk.Dir
+	what := "buffer " + dir
+	existing, err := nearestExisting(dir)
+	if err != nil {
+		c.fail(what, "%v: set INGESTGW_BUFFER_DIR to a directory that can be written", err)
+		return
+	}
+	if err := tryWrite(existing); err != nil {
+		c.fail(what, "%v: give this user the right to write there, or set INGESTGW_BUFFER_DIR to another directory", err)
+		return
+	}
+	c.checkSpace(what, existing)
+	c.checkLock(what, filepath.Join(dir, "lock"))
+}
+
+// nearestExisting is dir, or the directory above it in which it would be made.
+func nearestExisting(dir string) (string, error) {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return "", &fs.PathError{Op: "use", Path: dir, Err: unix.ENOTDIR}
+		}
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return dir, err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// tryWrite makes a file, syncs it, and removes it.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".ingestgw-check-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("check\n")
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
+
+func (c *check) checkSpace(what, dir string) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		c.fail(what, "ask for free space: %v", err)
+		return
+	}
+	free := mebibytes(st.Bavail, st.Bsize)
+	if limit := c.cfg.Disk.MaxBytes; limit > free {
+		c.warn(what, "writable, but only %s are free and INGESTGW_BUFFER_MAX_BYTES=%s: the disk will be full before the buffer is, unless what "+
+			"it holds already makes up for it", free, limit)
+		return
+	}
+	c.ok(what, "writable, %s free", free)
+}
+
+// mebibytes is blocks of some size in whole MiB, which is easier to read than bytes.
+func mebibytes[N int64 | uint32](blocks uint64, size N) settings.Bytes {
+	return settings.Bytes(blocks*uint64(size)) >> 20 << 20
+}
+
+// checkLock says whether a process uses the log. That is how it should be on a machine where ingestgw runs.
+func (c *check) checkLock(what, name string) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.ok(what, "no process uses it")
+		return
+	}
+	if err != nil {
+		c.fail(what, "look at its lock: %v", err)
+		return
+	}
+	defer func() { _ = f.Close() }() // which also gives the lock back
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	switch {
+	case err == nil:
+		c.ok(what, "no process uses it")
+	case errors.Is(err, unix.EWOULDBLOCK):
+		c.ok(what, "in use by a running ingestgw")
+	default:
+		c.fail(what, "try its lock: %v", err)
+	}
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/VictoriaMetrics/easyproto"
+	"github.com/golang/snappy"
+
+	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/settings"
+)
+
+const (
+	// sampleName is the metric that a check writes.
+	sampleName = "ingestgw_check"
+	// readBackWithin is how long a sample may take to be seen. vminsert and vmstorage take about two seconds.
+	readBackWithin = 30 * time.Second
+	readBackPause  = 500 * time.Millisecond
+)
+
+// A probe is the sample that a check writes. Its label check tells it from those of other checks.
+type probe struct {
+	check string
+	at    time.Time
+}
+
+// encode is the probe as a remote-write 1.0 request: snappy over the message prometheus.WriteRequest
+// (https://prometheus.io/docs/specs/prw/remote_write_spec/).
+func (p probe) encode() []byte {
+	var m easyproto.Marshaler
+	series := m.MessageMarshaler().AppendMessage(1)
+	for _, label := range [][2]string{{"__name__", sampleName}, {"check", p.check}} {
+		l := series.AppendMessage(1)
+		l.AppendString(1, label[0])
+		l.AppendString(2, label[1])
+	}
+	sample := series.AppendMessage(2)
+	sample.AppendDouble(1, 1)
+	sample.AppendInt64(2, p.at.UnixMilli())
+	return snappy.Encode(nil, m.Marshal(nil))
+}
+
+func (p probe) selector() string { return fmt.Sprintf("%s{check=%q}", sampleName, p.check) }
+
+func remoteWriteHeader() http.Header {
+	return http.Header{
+		"Content-Type":                      {"application/x-protobuf"},
+		"Content-Encoding":                  {"snappy"},
+		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
+		"User-Agent":                        {"ingestgw-check"},
+	}
+}
+
+// checkSample writes one sample and reads it back from every vmselect: through the ingestgw that runs here, or, if none does,
+// straight to each vminsert.
+func (c *check) checkSample(ctx context.Context, inserts []target) {
+	if len(c.cfg.Check.Vmselect.URLs) == 0 {
+		c.ok("sample", "none is written, as INGESTGW_VMSELECT_URLS is empty")
+		return
+	}
+	selects := c.checkSelects(ctx)
+	if c.gatewayRuns(ctx) {
+		u := local(c.cfg.Ingest.Listen, "/api/v1/write")
+		c.writeAndReadBack(ctx, "sample through the ingestgw at "+u.Host, c.gateway, u, selects)
+		return
+	}
+	for _, insert := range inserts {
+		what := "sample straight to " + insert.String() + ", as no ingestgw runs here"
+		c.writeAndReadBack(ctx, what, insert.client, insert.writeURL(c.cfg), selects)
+	}
+}
+
+// checkSelects looks at every vmselect, whether it deduplicates what it reads, and returns them.
+func (c *check) checkSelects(ctx context.Context) []target {
+	var all []target
+	for _, ep := range c.resolve(ctx, "INGESTGW_VMSELECT_URLS", urlsOf(c.cfg.Check.Vmselect.URLs)) {
+		t := target{Endpoint: ep, client: downstream.NewClient(ep, c.anonymous, 1)}
+		c.checkSelect(ctx, t)
+		all = append(all, t)
+	}
+	return all
+}
+
+func (c *check) checkSelect(ctx context.Context, t target) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	what := "vmselect " + t.String()
+	r, err := t.client.Read(ctx, t.Endpoint, "vmselect")
+	if err != nil {
+		c.warn(what, "%v; its flags stay unknown", err)
+		return
+	}
+	c.checkDedup(what, r.Flags[dedupFlag])
+}
+
+// gatewayRuns says whether what answers at our admin address is an ingestgw.
+func (c *check) gatewayRuns(ctx context.Context) bool {
+	status, page, err := ask(ctx, c.gateway, http.MethodGet, local(c.cfg.Admin.Listen, "/"), nil, nil)
+	return err == nil && status == http.StatusOK && bytes.Contains(page, []byte("<h1>ingestgw"))
+}
+
+// local is how a process on this machine reaches a listen address.
+func local(listen settings.Address, path string) *url.URL {
+	host, port, _ := net.SplitHostPort(string(listen)) // an Address is well-formed
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: path}
+}
+
+func (c *check) writeAndReadBack(ctx context.Context, what string, client doer, u *url.URL, selects []target) {
+	p := probe{check: rand.Text(), at: time.Now()}
+	if !c.write(ctx, what, client, u, p) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readBackWithin)
+	defer cancel()
+	for _, vmselect := range selects {
+		c.readBack(ctx, what, vmselect, p)
+	}
+}
+
+func (c *check) write(ctx context.Context, what string, client doer, u *url.URL, p probe) bool {
+	status, answer, err := ask(ctx, client, http.MethodPost, u, remoteWriteHeader(), bytes.NewReader(p.encode()))
+	switch {
+	case err != nil:
+		c.fail(what, "write: %v", err)
+	case status/100 != 2:
+		c.fail(what, "write: answered %d %s", status, firstLine(answer))
+	default:
+		c.ok(what, "written as %s for tenant %s", p.selector(), c.cfg.Tenant.Default)
+		return true
+	}
+	return false
+}
+
+// readBack asks a vmselect until it shows the sample.
+func (c *check) readBack(ctx context.Context, what string, vmselect target, p probe) {
+	for {
+		n, err := c.export(ctx, vmselect, p)
+		if n > 1 {
+			c.warn(what, "seen %d times at vmselect %s: start vmstorage and vmselect with -dedup.minScrapeInterval=1ms", n, vmselect)
+			return
+		}
+		if n == 1 {
+			c.ok(what, "seen at vmselect %s after %s", vmselect, time.Since(p.at).Round(time.Millisecond))
+			return
+		}
+		select {
+		case <-time.After(readBackPause):
+		case <-ctx.Done():
+			c.fail(what, "not seen at vmselect %s within %s: %v", vmselect, readBackWithin, err)
+			return
+		}
+	}
+}
+
+var errNoSample = errors.New("it answers, but shows no such sample")
+
+// export counts the samples of the probe. It shows them at once, where a query hides the last 30 seconds.
+func (c *check) export(ctx context.Context, vmselect target, p probe) (int, error) {
+	u := vmselect.exportURL(c.cfg)
+	q := u.Query()
+	q.Set("match[]", p.selector())
+	q.Set("start", strconv.FormatInt(p.at.Add(-time.Minute).Unix(), 10))
+	q.Set("end", strconv.FormatInt(p.at.Add(time.Minute).Unix(), 10))
+	u.RawQuery = q.Encode()
+	status, answer, err := ask(ctx, vmselect.client, http.MethodGet, u, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	if status != http.StatusOK {
+		return 0, fmt.Errorf("answered %d %s", status, firstLine(answer))
+	}
+	return countSamples(answer)
+}
+
+// exportURL is where a vmselect exports. A path in its URL is taken for the one before /api/v1.
+func (t target) exportURL(c *config) *url.URL {
+	if t.Base.Path == "" || t.Base.Path == "/" {
+		return t.Base.JoinPath("select", c.Tenant.Default.String(), "prometheus/api/v1/export")
+	}
+	return t.Base.JoinPath("api/v1/export")
+}
+
+// countSamples counts in what /api/v1/export answers: one JSON object per line, each with some samples of a series.
+func countSamples(answer []byte) (int, error) {
+	n := 0
+	lines := bufio.NewScanner(bytes.NewReader(answer))
+	for lines.Scan() {
+		var block struct {
+			Values []float64 `json:"values"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &block); err != nil {
+			return 0, fmt.Errorf("the answer is no export: %w", err)
+		}
+		n += len(block.Values)
+	}
+	if err := lines.Err(); err != nil {
+		return 0, fmt.Errorf("the answer is no export: %w", err)
+	}
+	if n == 0 {
+		return 0, errNoSample
+	}
+	return n, nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/buffer/disk"
+	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/forward"
+	"github.com/ingestgw/ingestgw/ingest"
+	"github.com/ingestgw/ingestgw/internal/logs"
+	"github.com/ingestgw/ingestgw/internal/settings"
+	"github.com/ingestgw/ingestgw/memory"
+	"github.com/ingestgw/ingestgw/status"
+	"github.com/ingestgw/ingestgw/tenant"
+)
+
+// prefix is what the variables of all settings begin with, and an underscore.
+const prefix = "INGESTGW"
+
+// config is all settings, by component.
+type config struct {
+	Process  processConfig
+	Ingest   ingest.Config
+	Tenant   tenant.Config
+	Gather   buffer.Config
+	Disk     disk.Config
+	Forward  forward.Config
+	Memory   memory.Config
+	Admin    status.Config
+	Log      logs.Config
+	Shutdown shutdownConfig
+	Check    checkConfig
+}
+
+// groups lists the components in the order in which data flows, and then what serves them all.
+func (c *config) groups() []settings.Group {
+	return []settings.Group{
+		{Prefix: "", Title: "The process", Config: &c.Process},
+		{Prefix: "INGEST", Title: "Receiving", Config: &c.Ingest},
+		{Prefix: "TENANT", Title: "Tenants", Config: &c.Tenant},
+		{Prefix: "BUFFER", Title: "Buffer", Config: &c.Disk},
+		{Prefix: "BUFFER", Title: "Buffer", Config: &c.Gather},
+		{Prefix: "FORWARD", Title: "Forwarding", Config: &c.Forward},
+		{Prefix: "MEMORY", Title: "Memory", Config: &c.Memory},
+		{Prefix: "ADMIN", Title: "Operators", Config: &c.Admin},
+		{Prefix: "LOG", Title: "Logs", Config: &c.Log},
+		{Prefix: "SHUTDOWN", Title: "Stopping", Config: &c.Shutdown},
+		{Prefix: "", Title: "ingestgw check", Config: &c.Check},
+	}
+}
+
+// load reads all settings from the environment. The error lists everything that is wrong; the config then holds what could be read.
+func load() (*config, error) {
+	c := new(config)
+	return c, settings.Load(prefix, c.groups()...)
+}
+
+// largestRequest is the bytes that one request of the largest size takes: as sent, and decoded.
+func (c *config) largestRequest() int64 { return int64(c.Ingest.MaxBody + c.Ingest.MaxDecoded) }
+
+// readAhead is the bytes that forwarding may read ahead: what is configured, else its share of the memory limit.
+func (c *config) readAhead(state memory.State) int64 {
+	if c.Forward.ReadAhead > 0 {
+		return int64(c.Forward.ReadAhead)
+	}
+	return state.ReadAheadBudget()
+}
+
+// processConfig says what the process is for.
+type processConfig struct {
+	Role   string `default:"all" desc:"What the process does: all receives and forwards. The disk buffer belongs to one process, so with it there is nothing else."`
+	Buffer string `default:"disk" desc:"Where accepted records are kept until they are forwarded: disk, a log in BUFFER_DIR."`
+}
+
+// Validate says everything that is wrong with the settings.
+func (c processConfig) Validate() error {
+	var errs []error
+	if c.Buffer != "disk" {
+		errs = append(errs, fmt.Errorf("INGESTGW_BUFFER=%s: want disk", c.Buffer))
+	}
+	if c.Role != "all" {
+		errs = append(errs, fmt.Errorf("INGESTGW_ROLE=%s: want all, because the disk buffer (INGESTGW_BUFFER=disk) can be read only by the "+
+			"process that writes it, so the same process has to receive and forward", c.Role))
+	}
+	return errors.Join(errs...)
+}
+
+// shutdownConfig says how the process stops when it gets SIGTERM or SIGINT.
+type shutdownConfig struct {
+	Delay   time.Duration `default:"5s" desc:"How long requests are still accepted after SIGTERM, while the process already says that it is not ready, so that load balancers can take it out. 0s stops accepting at once."`
+	Timeout time.Duration `default:"25s" desc:"Time for the whole stop, SHUTDOWN_DELAY included. What is not done by then is cut off: nothing acknowledged is lost, but more is sent again after the start. Keep it below the time after which the process is killed (30 s in Kubernetes)."`
+}
+
+// minStop is the least time left for stopping after the delay.
+const minStop = time.Second
+
+// Validate says everything that is wrong with the settings.
+func (c shutdownConfig) Validate() error {
+	var errs []error
+	if c.Delay < 0 {
+		errs = append(errs, fmt.Errorf("INGESTGW_SHUTDOWN_DELAY=%s: want 0s or more", c.Delay))
+	}
+	if c.Timeout < c.Delay+minStop {
+		errs = append(errs, fmt.Errorf("INGESTGW_SHUTDOWN_TIMEOUT=%s: want at least %s more than INGESTGW_SHUTDOWN_DELAY=%s, which is a part of it",
+			c.Timeout, minStop, c.Delay))
+	}
+	return errors.Join(errs...)
+}
+
+// checkConfig is what only ingestgw check needs.
+type checkConfig struct {
+	Vmselect struct {
+		URLs settings.URLs `desc:"Base URLs of vmselects, such as http://vmselect-0:8481, separated by commas. ingestgw check writes one sample and reads it back from each of them. Empty: it does not."`
+	}
+}
+
+// Validate says everything that is wrong with the settings.
+func (c checkConfig) Validate() error {
+	var errs []error
+	for _, u := range c.Vmselect.URLs {
+		if err := downstream.CheckURL(u.URL); err != nil {
+			errs = append(errs, fmt.Errorf("INGESTGW_VMSELECT_URLS: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sayMemory prints what memory settings are in force, since they depend on Go's own variables and on the container.
+func sayMemory(w io.Writer, cfg *config) {
+	state, err := memory.Decide(cfg.Memory)
+	if err != nil {
+		say(w, "# Memory in force: %v\n", err)
+		return
+	}
+	say(w, "# Memory in force: %s\n", state)
+	say(w, "#   for requests in flight: %s, for reading ahead of forwarding: %s\n",
+		settings.Bytes(state.RequestBudget()), settings.Bytes(cfg.readAhead(state)))
+}
+
+const markdownHead = `# Settings
+
+ingestgw reads its settings from environment variables when it starts. This page is made by ` + "`ingestgw config -markdown`" + `;
+` + "`ingestgw config`" + ` prints the same with the values that are in force, secrets masked, and ` + "`ingestgw check`" + ` tries them.
+
+A variable that begins with INGESTGW_ and is none of these is an error, except for what Kubernetes sets for a Service of that
+name. All errors are reported at once. Bytes are written as a number with or without a unit (1048576, 64MiB, 5GiB), durations
+as 500ms, 30s or 2m. In the descriptions the prefix INGESTGW_ is left out.
+`

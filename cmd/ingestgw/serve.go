@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/buffer/disk"
+	"github.com/ingestgw/ingestgw/forward"
+	"github.com/ingestgw/ingestgw/ingest"
+	"github.com/ingestgw/ingestgw/internal/settings"
+	"github.com/ingestgw/ingestgw/memory"
+	"github.com/ingestgw/ingestgw/status"
+)
+
+// A gateway is the parts of the process and what connects them.
+//
+//	senders ──▶ ingest ──▶ gather ──▶ store ──▶ forward ──▶ vminsert
+//	               │                               │
+//	        budget of requests          budget of reading ahead
+//
+//	operators ──▶ status: the metrics of all of them
+//
+// They stop in the direction in which samples flow: who takes in stops first, so that what is inside can leave. Status is there
+// before the others and after them.
+type gateway struct {
+	log     *slog.Logger
+	status  *status.Server
+	ingest  *ingest.Server
+	gather  *buffer.Gatherer
+	store   buffer.Store
+	serving *part // of status
+	taking  *part // of ingest
+	sending *part // of forward
+
+	stopSending context.CancelFunc
+	ended       chan error // one per part, when it has ended
+}
+
+// serve runs the gateway until ctx ends or a part of it fails, and stops it. nil means that it was asked to stop and has
+// stopped in good order.
+func serve(ctx context.Context, cfg *config, log *slog.Logger) error {
+	g := &gateway{log: log, ended: make(chan error, 3)}
+	if err := g.start(cfg); err != nil {
+		return errors.Join(fmt.Errorf("start: %w", err), g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
+	}
+	select {
+	case <-ctx.Done():
+		return g.stop(newSchedule(cfg.Shutdown.Delay, cfg.Shutdown.Timeout))
+	case err := <-g.ended:
+		log.Error("a part of ingestgw has failed, stopping the others", "err", err)
+		return errors.Join(err, g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
+	}
+}
+
+// start builds the parts and lets them run. What it has started when it returns an error, stop stops.
+func (g *gateway) start(cfg *config) error {
+	g.log.Info("starting", "version", version())
+	state, err := memory.Apply(cfg.Memory, g.log)
+	if err != nil {
+		return err
+	}
+	reg := prometheus.NewRegistry()
+	state.Register(reg)
+	requests, readAhead := memory.NewBudget(state.RequestBudget()), memory.NewBudget(cfg.readAhead(state))
+	requests.Register(reg, "requests")
+	readAhead.Register(reg, "read_ahead")
+	g.warnOfSmallBudget(cfg, requests.Limit())
+
+	if err := g.startStatus(cfg, reg); err != nil {
+		return err
+	}
+	store, err := disk.Open(cfg.Disk, g.log, reg)
+	if err != nil {
+		return fmt.Errorf("open the buffer: %w", err)
+	}
+	g.store = store
+	g.gather = buffer.NewGatherer(store, cfg.Gather, reg)
+	if err := g.startForward(cfg, readAhead, reg); err != nil {
+		return err
+	}
+	if err := g.startIngest(cfg, requests, reg); err != nil {
+		return err
+	}
+	g.status.SetReady(true)
+	g.log.Info("ready")
+	return nil
+}
+
+// warnOfSmallBudget says so when a request of the largest size that is allowed can never be taken.
+func (g *gateway) warnOfSmallBudget(cfg *config, budget int64) {
+	if largest := cfg.largestRequest(); budget < largest {
+		g.log.Warn("the memory for requests in flight is less than one request of the largest size takes, so such requests are "+
+			"always answered 503: raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
+			"budget", settings.Bytes(budget), "largest_request", settings.Bytes(largest))
+	}
+}
+
+func (g *gateway) startStatus(cfg *config, reg *prometheus.Registry) error {
+	g.status = status.New(cfg.Admin, version(), g.log, reg)
+	if err := g.status.Listen(); err != nil {
+		return err
+	}
+	g.serving = launch("status", g.ended, g.status.Serve)
+	return nil
+}
+
+func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
+	own := cfg.Forward
+	own.ReadAhead = 0 // budget is of that size, and has metrics
+	forwarder, err := forward.New(own, g.store, budget, g.log, reg)
+	if err != nil {
+		return fmt.Errorf("prepare forwarding: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stopSending = cancel
+	g.sending = launch("forward", g.ended, func() error { return forwarder.Run(ctx) })
+	return nil
+}
+
+func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
+	g.ingest = ingest.New(cfg.Ingest, cfg.Tenant, g.gather, budget, g.log, reg)
+	if err := g.ingest.Listen(); err != nil {
+		return err
+	}
+	g.taking = launch("ingest", g.ended, g.ingest.Serve)
+	return nil
+}
+
+// stop stops what start has started. An error says what was not done in time and was cut off; nothing acknowledged is lost then,
+// but more will be sent again after the next start.
+func (g *gateway) stop(s schedule) error {
+	var errs []error
+	step := func(until time.Time, what string, do func(context.Context) error) {
+		ctx, cancel := context.WithDeadline(context.Background(), until)
+		defer cancel()
+		if err := do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop: %s: %w", what, err))
+		}
+	}
+	if g.taking != nil {
+		g.status.SetReady(false)
+		g.goOnAccepting(s.accepting)
+		step(s.requests, "finish requests in flight", func(ctx context.Context) error {
+			defer g.taking.wait() // it ends when its listener is closed
+			return g.ingest.Shutdown(ctx)
+		})
+	}
+	if g.gather != nil {
+		step(s.flushed, "flush", g.gather.Close)
+	}
+	if g.sending != nil {
+		step(s.saved, "save progress", g.endSending)
+	}
+	if g.store != nil {
+		step(s.closed, "close the buffer", g.store.Close)
+	}
+	if g.serving != nil {
+		step(s.end, "finish requests of operators", func(ctx context.Context) error {
+			defer g.serving.wait() // it ends when its listener is closed
+			if err := g.status.Shutdown(ctx); err != nil {
+				g.log.Info("cut off", "err", err) // a profile may take as long as it likes: no reason to fail
+			}
+			return nil
+		})
+	}
+	return errors.Join(errs...)
+}
+
+// endSending returns when forwarding has ended with its progress saved. An error that had ended it before has been told.
+func (g *gateway) endSending(ctx context.Context) error {
+	select {
+	case <-g.sending.done:
+		return nil
+	default:
+	}
+	g.stopSending()
+	select {
+	case <-g.sending.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if errors.Is(g.sending.err, context.Canceled) { // as asked
+		return nil
+	}
+	return g.sending.err
+}
+
+// goOnAccepting waits for load balancers to notice that the process is not ready any more.
+func (g *gateway) goOnAccepting(until time.Time) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case err := <-g.ended:
+		g.log.Error("a part of ingestgw has failed while stopping", "err", err)
+	}
+}
+
+// A schedule says until when each step of a stop may take. Each deadline is later than the one before, and end is the last.
+type schedule struct {
+	accepting, requests, flushed, saved, closed, end time.Time
+}
+
+// newSchedule begins now. The time after the delay is shared out so that a step that overruns leaves enough for those that
+// follow: four tenths for the requests in flight, which wait for senders and disks, one for flushing, three for forwarding, which
+// lets its own requests end and saves its progress, a half each for closing the buffer and for operators. The last tenth is for
+// the exit itself.
+func newSchedule(delay, timeout time.Duration) schedule {
+	accepting := time.Now().Add(delay)
+	twentieth := (timeout - delay) / 20
+	return schedule{
+		accepting: accepting,
+		requests:  accepting.Add(8 * twentieth),
+		flushed:   accepting.Add(10 * twentieth),
+		saved:     accepting.Add(16 * twentieth),
+		closed:    accepting.Add(17 * twentieth),
+		end:       accepting.Add(18 * twentieth),
+	}
+}
+
+// A part is something that runs until it is stopped.
+type part struct {
+	err  error
+	done chan struct{} // closed when it has ended, after err is set
+}
+
+// launch runs a part in a goroutine of its own. It ends when run returns; wait waits for it. When run has returned, ended, which
+// must have room, gets an error: a part that is not being stopped has no reason to end.
+func launch(name string, ended chan<- error, run func() error) *part {
+	p := &part{done: make(chan struct{})}
+	go func() {
+		p.err = run()
+		close(p.done)
+		if p.err == nil {
+			ended <- fmt.Errorf("%s has ended by itself", name)
+			return
+		}
+		ended <- fmt.Errorf("%s: %w", name, p.err)
+	}()
+	return p
+}
+
+// wait returns when the part has ended.
+func (p *part) wait() { <-p.done }

@@ -1,0 +1,181 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/memory"
+)
+
+const (
+	// consumer is the name under which progress is kept in the Store.
+	consumer = "forward"
+	// maxParked is how many blocks with refused records are held at one time. When there are as many, no further blocks are
+	// read: if everything is refused, something is wrong that only people can mend.
+	maxParked = 64
+	// drainTime is how long requests that are on their way when forwarding is to stop may take.
+	drainTime = 3 * time.Second
+	// saveTimeout bounds the last saving of a partition's progress.
+	saveTimeout = 5 * time.Second
+)
+
+// A settling decides when what was sent is safe. *settler is one.
+type settling interface {
+	begin(downstream.Endpoint) (ticket, bool)
+	sent(settlePartition, buffer.Offset, []ticket)
+	forget(settlePartition)
+	setNodes([]downstream.Endpoint)
+	run(context.Context) error
+}
+
+// A Forwarder sends what a Store holds to the nodes.
+//
+//	store ──▶ partition ──▶ fleet ──▶ visit ──▶ vminsert
+//	             ▲                      │
+//	             └────── settling ◀─────┘
+type Forwarder struct {
+	cfg      Config
+	store    buffer.Store
+	budget   *memory.Budget
+	log      *slog.Logger
+	metrics  *metrics
+	backoff  backoff
+	resolver resolver
+	settle   settling
+	fleet    *fleet
+	parked   *parking
+
+	shipments sync.Pool // of *shipment
+}
+
+// A resolver finds the addresses of nodes. *downstream.Resolver is one.
+type resolver interface {
+	Resolve(context.Context, []*url.URL) ([]downstream.Endpoint, error)
+}
+
+// New returns a Forwarder that sends the blocks of store. The bytes that it has read and not sent yet are taken from budget, which
+// FORWARD_READ_AHEAD replaces if it is set. The error is about files that cfg names and that cannot be read.
+func New(cfg Config, store buffer.Store, budget *memory.Budget, log *slog.Logger, reg prometheus.Registerer) (*Forwarder, error) {
+	credentials, err := downstream.LoadCredentials(cfg.ClientConfig, log)
+	if err != nil {
+		return nil, fmt.Errorf("load credentials for vminsert and vmstorage: %w", err)
+	}
+	resolver := downstream.NewResolver(nil, log, reg)
+	watch := downstream.NewWatch(cfg.watchConfig(), resolver, credentials, log, reg)
+	dial := func(ep downstream.Endpoint) poster { return downstream.NewClient(ep, credentials, cfg.Concurrency) }
+	return newForwarder(cfg, store, budget, resolver, newSettler(cfg.SettleConfig, watch, log, reg), dial, log, reg), nil
+}
+
+func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolver resolver, settle settling,
+	dial func(downstream.Endpoint) poster, log *slog.Logger, reg prometheus.Registerer,
+) *Forwarder {
+	if cfg.ReadAhead > 0 {
+		budget = memory.NewBudget(int64(cfg.ReadAhead))
+	}
+	f := &Forwarder{
+		cfg:      cfg,
+		store:    store,
+		budget:   budget,
+		log:      log,
+		metrics:  newMetrics(reg),
+		backoff:  backoff{min: cfg.RetryMin, max: cfg.RetryMax},
+		resolver: resolver,
+		settle:   settle,
+		parked:   newParking(maxParked),
+	}
+	f.shipments.New = func() any { return new(shipment) }
+	f.fleet = &fleet{
+		concurrency: cfg.Concurrency,
+		backoff:     f.backoff,
+		settle:      settle,
+		dial:        dial,
+		log:         log,
+		metrics:     f.metrics,
+		changed:     make(chan struct{}),
+	}
+	f.metrics.watch(reg, f.fleet, f.parked)
+	return f
+}
+
+// Run forwards until ctx ends. Then it reads no more, lets requests that are on their way end for up to 3 s, and returns when
+// the progress is saved; it does not wait for anything to settle. What was sent and has not settled is sent once more by the
+// next Run. The error is the Store's; nil after ctx has ended.
+func (f *Forwarder) Run(ctx context.Context) error {
+	// Settling ends after the partitions do, since they hand it what they have sent to the last.
+	settleCtx, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSettling()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return f.settle.run(settleCtx) })
+	group.Go(func() error {
+		f.resolve(groupCtx)
+		return nil
+	})
+	group.Go(func() error {
+		defer stopSettling()
+		return f.store.Consume(groupCtx, consumer, []buffer.Lane{buffer.Main}, f.forward)
+	})
+	err := group.Wait()
+	f.fleet.closeIdle()
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// forward runs one partition until it is ours no more.
+func (f *Forwarder) forward(ctx context.Context, src buffer.Partition) error {
+	newPartition(f, src).run(ctx)
+	return nil
+}
+
+// resolve keeps the list of nodes up to date until ctx ends.
+func (f *Forwarder) resolve(ctx context.Context) {
+	urls := make([]*url.URL, len(f.cfg.URLs))
+	for i, u := range f.cfg.URLs {
+		urls[i] = u.URL
+	}
+	for failures := 0; ; {
+		endpoints, err := f.resolver.Resolve(ctx, urls)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := f.cfg.ResolveInterval
+		if err != nil {
+			failures++
+			wait = min(wait, f.backoff.after(failures))
+			f.log.Error("cannot resolve all of INGESTGW_FORWARD_URLS", "err", err, "resolved", len(endpoints))
+		} else {
+			failures = 0
+		}
+		f.settle.setNodes(endpoints)
+		f.fleet.set(endpoints)
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// sleep waits and says whether it was long enough, or ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

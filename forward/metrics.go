@@ -1,0 +1,205 @@
+package forward
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+// Answers as the label code shows them.
+const (
+	codeTimeout     = "timeout"
+	codeUnreachable = "unreachable"
+)
+
+type metrics struct {
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	samples   *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
+	state     *prometheus.Desc
+	inFlight  *prometheus.Desc
+	parked    *prometheus.Desc
+	resent    prometheus.Counter
+	retries   prometheus.Counter
+	malformed prometheus.Counter
+	store     prometheus.Counter
+	lost      *prometheus.CounterVec
+
+	uncommitted *prometheus.GaugeVec
+	unsent      *prometheus.GaugeVec
+	oldest      *prometheus.GaugeVec
+	onHold      *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	name := func(name string) string { return prometheus.BuildFQName("ingestgw", "forward", name) }
+	counter := func(n, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
+	}
+	counters := func(n, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, labels)
+	}
+	gauges := func(n, help string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: name(n), Help: help}, []string{"lane", "partition"})
+	}
+	desc := func(n, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name(n), help, labels, nil)
+	}
+	return &metrics{
+		requests: counters("requests_total", "Requests sent to a node, by the class of its answer; timeout: no answer within "+
+			"INGESTGW_FORWARD_TIMEOUT; unreachable: no connection, or one that broke.", "node", "code"),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name("request_duration_seconds"), Help: "Time from sending a request to a node until its answer, time-outs included.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 17),
+		}, []string{"node"}),
+		samples: counters("samples_total", "Samples that a node has answered with 2xx, repetitions included.", "node"),
+		bytes:   counters("bytes_total", "Compressed bytes that a node has answered with 2xx, repetitions included.", "node"),
+		state: desc("node_state", "1 for the state that a node is in: ready; starting (one request at a time until it has answered); "+
+			"paused (left alone because it failed or refused); unknown (its metrics could not be read yet, and nothing is sent before).",
+			"node", "state"),
+		inFlight: desc("blocks_in_flight", "Blocks on their way to a node; each has one request at a time.", "node"),
+		parked: desc("parked_blocks", "Blocks held in memory because nodes refuse (3xx, 4xx) some of their records. "+
+			"At "+strconv.Itoa(maxParked)+" no further blocks are read."),
+		resent: counter("resent_samples_total", "Samples sent once more because a server died that may have lost them."),
+		retries: counter("retries_total",
+			"Times that a block was taken to a further node, or to the same one again, because a node failed or refused."),
+		malformed: counter("malformed_blocks_total", "Blocks passed over because they could not be decoded. Their samples are not sent."),
+		store:     counter("buffer_errors_total", "Failures of the buffer to give blocks or to keep progress; each is tried again."),
+		lost: counters("lost_blocks_total", "Blocks that were accepted and can never be sent, by reason: damaged, or removed to make room.",
+			"reason"),
+		uncommitted: gauges("uncommitted_blocks", "Blocks in the buffer that are not known to be safe in the cluster yet."),
+		unsent:      gauges("unsent_blocks", "Blocks in the buffer that have not been sent yet, or are to be sent again."),
+		oldest:      gauges("oldest_unsent_age_seconds", "Time since the oldest block that has not been sent was received. 0 when all are sent."),
+		onHold:      gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block."),
+	}
+}
+
+// watch registers what is asked for at each scrape.
+func (m *metrics) watch(reg prometheus.Registerer, f *fleet, p *parking) {
+	reg.MustRegister(&collector{metrics: m, fleet: f, parking: p})
+}
+
+type collector struct {
+	metrics *metrics
+	fleet   *fleet
+	parking *parking
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.metrics.state
+	ch <- c.metrics.inFlight
+	ch <- c.metrics.parked
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(c.metrics.parked, float64(c.parking.count()))
+	for _, n := range c.fleet.list() {
+		gauge(c.metrics.inFlight, float64(n.inFlight), n.name)
+		for _, s := range states {
+			value := 0.0
+			if s == n.state {
+				value = 1
+			}
+			gauge(c.metrics.state, value, n.name, s)
+		}
+	}
+}
+
+// nodeMetrics are those of one node, looked up once.
+type nodeMetrics struct {
+	classes     [6]prometheus.Counter // by the first digit of the status
+	timeout     prometheus.Counter
+	unreachable prometheus.Counter
+	duration    prometheus.Observer
+	samples     prometheus.Counter
+	bytes       prometheus.Counter
+}
+
+func (m *metrics) node(name string) *nodeMetrics {
+	n := &nodeMetrics{
+		timeout:     m.requests.WithLabelValues(name, codeTimeout),
+		unreachable: m.requests.WithLabelValues(name, codeUnreachable),
+		duration:    m.duration.WithLabelValues(name),
+		samples:     m.samples.WithLabelValues(name),
+		bytes:       m.bytes.WithLabelValues(name),
+	}
+	for class := 2; class <= 5; class++ {
+		n.classes[class] = m.requests.WithLabelValues(name, strconv.Itoa(class)+"xx")
+	}
+	return n
+}
+
+// forget removes the series of a node that is gone.
+func (m *metrics) forget(node string) {
+	labels := prometheus.Labels{"node": node}
+	m.requests.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.samples.DeletePartialMatch(labels)
+	m.bytes.DeletePartialMatch(labels)
+}
+
+// answered counts a request that ended as f says, nil for taken.
+func (n *nodeMetrics) answered(f *failure, status int, took time.Duration) {
+	switch {
+	case f != nil && f.kind == cut:
+		return
+	case 200 <= status && status < 600:
+		n.classes[status/100].Inc()
+	case f != nil && errors.Is(f.err, errTimeout):
+		n.timeout.Inc()
+	default:
+		n.unreachable.Inc()
+	}
+	n.duration.Observe(took.Seconds())
+}
+
+func (n *nodeMetrics) sent(r *buffer.Record) {
+	n.samples.Add(float64(r.Samples))
+	n.bytes.Add(float64(len(r.Payload)))
+}
+
+// partitionMetrics are those of one partition, looked up once.
+type partitionMetrics struct {
+	all    *metrics
+	labels prometheus.Labels
+
+	resent, retries, malformed, storeErrors prometheus.Counter
+	uncommitted, unsent, oldest, onHold     prometheus.Gauge
+}
+
+func (m *metrics) partition(id buffer.PartitionID) *partitionMetrics {
+	labels := prometheus.Labels{"lane": string(id.Lane), "partition": strconv.Itoa(id.Number)}
+	return &partitionMetrics{
+		all:         m,
+		labels:      labels,
+		resent:      m.resent,
+		retries:     m.retries,
+		malformed:   m.malformed,
+		storeErrors: m.store,
+		uncommitted: m.uncommitted.With(labels),
+		unsent:      m.unsent.With(labels),
+		oldest:      m.oldest.With(labels),
+		onHold:      m.onHold.With(labels),
+	}
+}
+
+func (m *partitionMetrics) lost(reason string) prometheus.Counter {
+	return m.all.lost.WithLabelValues(reason)
+}
+
+// forget removes the series of a partition that is ours no more.
+func (m *partitionMetrics) forget() {
+	for _, g := range []*prometheus.GaugeVec{m.all.uncommitted, m.all.unsent, m.all.oldest, m.all.onHold} {
+		g.Delete(m.labels)
+	}
+}

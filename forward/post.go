@@ -1,0 +1,263 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/settings"
+	"github.com/ingestgw/ingestgw/tenant"
+)
+
+const (
+	userAgent = "ingestgw"
+	// writePath follows a tenant in vminsert's URLs
+	// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#url-format).
+	writePath = "/prometheus/api/v1/write"
+
+	// maxShown is how much of an answer's body is read into an error, and maxDrained how much is read at all so that the
+	// connection can be kept.
+	maxShown   = 300
+	maxDrained = 64 << 10
+)
+
+// errTimeout is why a request ends that took longer than FORWARD_TIMEOUT.
+var errTimeout = errors.New("no answer in time")
+
+// A failure is why a node has not taken a record.
+type failure struct {
+	kind       failureKind
+	status     int           // 0 when there was no answer
+	retryAfter time.Duration // what the node asked for; 0 when it did not
+	err        error
+}
+
+type failureKind int
+
+const (
+	// failed: the node cannot take records now. Nothing is known of the record, it may even have arrived.
+	failed failureKind = iota
+	// refused: the node answered that it will not take this record. Node or record is at fault.
+	refused
+	// refusedAgain: the same of a record that had been refused before, which makes it likely that the record is at fault.
+	refusedAgain
+	// cut: we have ended the request ourselves, so nothing is known of node and record.
+	cut
+)
+
+func (f *failure) Error() string { return f.err.Error() }
+
+// blamesNode says whether the node is to be left alone for a while. A bad record that came back again and again would
+// otherwise keep all nodes from the good ones.
+func (f *failure) blamesNode() bool { return f != nil && (f.kind == failed || f.kind == refused) }
+
+// A poster sends requests to one node. *downstream.Client is one.
+type poster interface {
+	Do(*http.Request) (*http.Response, error)
+	Close()
+}
+
+// A visit is the time that a block spends at a node. Its requests go out one after the other, which lets them share much of
+// what a request costs. It is for one goroutine.
+type visit struct {
+	node    *node
+	timeout time.Duration
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer   // cancels the request that takes too long
+	request *http.Request // what all requests have in common
+}
+
+// newVisit begins a visit that ends at the latest with ctx. The caller closes it.
+func newVisit(ctx context.Context, n *node, timeout time.Duration) *visit {
+	v := &visit{node: n, timeout: timeout}
+	ctx, v.cancel = context.WithCancelCause(ctx)
+	v.timer = time.AfterFunc(timeout, func() { v.cancel(fmt.Errorf("%w (INGESTGW_FORWARD_TIMEOUT=%v)", errTimeout, timeout)) })
+	v.request = (&http.Request{
+		Method:     http.MethodPost,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Host:       n.base.Host,
+		Header: http.Header{
+			"Content-Encoding":                  {"snappy"},
+			"Content-Type":                      {"application/x-protobuf"},
+			"User-Agent":                        {userAgent},
+			"X-Prometheus-Remote-Write-Version": {"0.1.0"},
+		},
+	}).WithContext(ctx)
+	return v
+}
+
+func (v *visit) close() {
+	v.timer.Stop()
+	v.cancel(nil)
+}
+
+// post sends the record's bytes as they came. nil means that the node answered 2xx. When it returns, nobody reads the payload
+// any more.
+func (v *visit) post(r *buffer.Record) *failure {
+	req := new(http.Request)
+	*req = *v.request
+	req.URL = v.node.url(r.Tenant)
+	body := &payload{bytes: r.Payload}
+	defer body.withdraw()
+	req.ContentLength = int64(len(r.Payload))
+	req.Body = &payloadReader{payload: body}
+	req.GetBody = func() (io.ReadCloser, error) { return &payloadReader{payload: body}, nil }
+
+	v.timer.Reset(v.timeout)
+	begun := time.Now()
+	resp, err := v.node.client.Do(req) //nolint:bodyclose // read closes it
+	if err != nil {
+		f := v.unanswered(err)
+		v.node.metrics.answered(f, 0, time.Since(begun))
+		return f
+	}
+	f := v.read(resp)
+	v.node.metrics.answered(f, resp.StatusCode, time.Since(begun))
+	if f == nil {
+		v.node.metrics.sent(r)
+	}
+	return f
+}
+
+// A payload is what requests read from until it is withdrawn. A node may answer before it has read all, and then net/http goes on
+// writing for a moment, from bytes that may soon be another block's.
+type payload struct {
+	mu        sync.Mutex
+	bytes     []byte
+	withdrawn bool
+}
+
+// withdraw returns when nobody reads the bytes, and nobody will.
+func (p *payload) withdraw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes, p.withdrawn = nil, true
+}
+
+// errWithdrawn ends the writing of a request whose answer has come.
+var errWithdrawn = errors.New("the request has been answered before all of it was read")
+
+// A payloadReader reads a payload for one try of a request.
+type payloadReader struct {
+	payload *payload
+	at      int
+	done    bool // all of it was read
+}
+
+func (r *payloadReader) Read(b []byte) (int, error) {
+	if r.done {
+		return 0, io.EOF
+	}
+	p := r.payload
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.withdrawn {
+		return 0, errWithdrawn
+	}
+	n := copy(b, p.bytes[r.at:])
+	r.at += n
+	r.done = r.at == len(p.bytes)
+	return n, nil
+}
+
+func (*payloadReader) Close() error { return nil }
+
+func (v *visit) unanswered(err error) *failure {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err // its own text has the URL, and with it what may be a secret
+	}
+	cause := context.Cause(v.request.Context())
+	switch {
+	case errors.Is(cause, errTimeout):
+		return &failure{kind: failed, err: cause}
+	case cause != nil:
+		return &failure{kind: cut, err: cause}
+	}
+	return &failure{kind: failed, err: err}
+}
+
+// read takes in the answer, so that the connection can be used again.
+func (v *visit) read(resp *http.Response) *failure {
+	defer func() { _ = resp.Body.Close() }()
+	if 200 <= resp.StatusCode && resp.StatusCode < 300 {
+		if resp.ContentLength != 0 {
+			_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
+		}
+		return nil
+	}
+	shown, _ := io.ReadAll(io.LimitReader(resp.Body, maxShown))
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
+	f := &failure{
+		kind:       failed,
+		status:     resp.StatusCode,
+		retryAfter: retryAfter(resp.Header, time.Now()),
+		err:        fmt.Errorf("answered %s: %q", resp.Status, strings.TrimSpace(string(shown))),
+	}
+	if isRefusal(resp.StatusCode) {
+		f.kind = refused
+	}
+	return f
+}
+
+// isRefusal tells a request that the node will not take from one that it cannot take now.
+func isRefusal(status int) bool {
+	return status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
+}
+
+// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3). 0 when there is none that can be read.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := h.Get("Retry-After")
+	if text == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
+}
+
+// url is where records of the tenant go: the node's own path if it has one, or vminsert's for the tenant.
+func (n *node) url(id tenant.ID) *url.URL {
+	if n.hasPath {
+		return n.base
+	}
+	u := *n.base
+	path := make([]byte, 0, len("/insert/4294967295:4294967295")+len(writePath))
+	path = append(path, "/insert/"...)
+	path = id.AppendTo(path)
+	u.Path = string(append(path, writePath...))
+	return &u
+}
+
+// advice says what a refusal may mean and what to do.
+func advice(status int) string {
+	switch {
+	case status < 400:
+		return "redirects are not followed: set INGESTGW_FORWARD_URLS to where they lead"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return "credentials are missing or wrong: see INGESTGW_FORWARD_BASIC_AUTH_USER, _BASIC_AUTH_PASSWORD_FILE, _BEARER_TOKEN_FILE, _HEADERS"
+	case status == http.StatusBadRequest:
+		return "vminsert says so to a wrong URL and to a record that it cannot read: " +
+			"if all records are refused look at INGESTGW_FORWARD_URLS, else at this tenant's sender and at vminsert's -maxInsertRequestSize"
+	case status == http.StatusRequestEntityTooLarge:
+		return "a proxy on the way bounds the size of requests: raise its limit above INGESTGW_INGEST_MAX_BODY"
+	}
+	return "INGESTGW_FORWARD_URLS may lead to something that is no vminsert"
+}
+
+// masked is the URL as it may be shown.
+func masked(u *url.URL) string { return settings.MaskURL(u) }

@@ -1,0 +1,445 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+const (
+	// readSize is the bytes of blocks that are read at one time when there is a backlog.
+	readSize = 1 << 20
+	// saveEvery is how often progress is saved if it has changed, and how often the backlog's metrics are brought up to date.
+	saveEvery = time.Second
+	// holdRetry is how often a block of a newer version, which holds its partition, is looked at again.
+	holdRetry = time.Minute
+)
+
+// A partition is one sequence of blocks that is being forwarded. Of each offset it knows whether it is
+//
+//	done      nobody has to send it any more: settled, lost or undecodable; this is what is saved
+//	claimed   done, or read, or sent and not yet settled: not to be read now
+//
+// Everything else is to be read, the oldest first. A block that settling finds dirty is simply not claimed any more: being
+// older than what is read meanwhile, it is read next.
+//
+// KNOWN GAP: done takes 16 bytes for each run of settled blocks between others that are not. A node on which nothing settles
+// for hours, while others settle, makes one such run of about every 64 blocks.
+type partition struct {
+	f       *Forwarder
+	src     buffer.Partition
+	log     *slog.Logger
+	metrics *partitionMetrics
+	// sending is the context of requests. It ends later than the one of reading, so that requests can end in peace.
+	sending context.Context
+	ships   sync.WaitGroup
+
+	saving sync.Mutex // held during a Save, so that an older progress never replaces a newer one
+
+	mu      sync.Mutex
+	done    buffer.Progress
+	changed bool // done has changed since it was saved
+	claimed buffer.Progress
+	dirtied buffer.Progress // not a progress, but a set of offsets: those that are being sent once more
+	// held says when the blocks that were read and not yet sent had been received.
+	held map[buffer.Offset]time.Time
+	// seen is when the block that was read last had been received: as old as what is still to be read, or older.
+	seen time.Time
+	// stopReading ends a Read that may wait for new blocks, because there are older ones to be read.
+	stopReading context.CancelFunc
+}
+
+func newPartition(f *Forwarder, src buffer.Partition) *partition {
+	id := src.ID()
+	return &partition{
+		f:           f,
+		src:         src,
+		log:         f.log.With("partition", id.String()),
+		metrics:     f.metrics.partition(id),
+		held:        map[buffer.Offset]time.Time{},
+		stopReading: func() {},
+	}
+}
+
+// run forwards the partition until ctx ends, another process owns it, or the Store is closed. It starts the goroutines of the
+// blocks that are on their way and the one that saves progress, and waits for all of them.
+func (p *partition) run(ctx context.Context) {
+	defer p.metrics.forget()
+	if !p.load(ctx) {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var stopSending context.CancelFunc
+	p.sending, stopSending = context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSending()
+	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	var keeper sync.WaitGroup
+	keeper.Go(func() { p.keep(keeping, cancel) })
+
+	p.read(ctx)
+	cancel()
+	p.saveLast(ctx) // in case that there is no time for what follows
+	stop := time.AfterFunc(drainTime, stopSending)
+	p.ships.Wait()
+	stop.Stop()
+	p.f.settle.forget(p)
+	stopKeeping()
+	keeper.Wait()
+	p.saveLast(ctx)
+}
+
+// load gets the progress and says whether the partition is still to be forwarded.
+func (p *partition) load(ctx context.Context) bool {
+	for failures := 1; ; failures++ {
+		progress, err := p.src.Load(ctx)
+		if err == nil {
+			progress.Log = p.src.ID().Log
+			p.done, p.claimed = progress.Clone(), progress.Clone()
+			p.log.Info("forwarding a partition", "committed", progress.Committed(), "log", progress.Log)
+			return true
+		}
+		if !p.retry(ctx, "load progress", err, failures) {
+			return false
+		}
+	}
+}
+
+// retry waits after an error of the Store, and says whether to try again.
+func (p *partition) retry(ctx context.Context, what string, err error, failures int) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if errors.Is(err, buffer.ErrFenced) || errors.Is(err, buffer.ErrClosed) {
+		p.log.Info("the partition is ours no more", "what", what, "err", err)
+		return false
+	}
+	p.metrics.storeErrors.Inc()
+	wait := p.f.backoff.after(failures)
+	p.log.Error("the buffer fails, trying again", "what", what, "err", err, "wait", wait)
+	return sleep(ctx, wait)
+}
+
+// read reads blocks and sends them on their way until ctx ends or the partition is ours no more.
+func (p *partition) read(ctx context.Context) {
+	for failures := 0; ; {
+		l, err := p.fetch(ctx)
+		if err == nil {
+			err = p.dispatch(ctx, l)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil, errors.Is(err, context.Canceled): // of a Read that stopReading has ended
+			failures = 0
+		case errors.Is(err, buffer.ErrNewerVersion):
+			if !p.hold(ctx, err) {
+				return
+			}
+		default:
+			failures++
+			if !p.retry(ctx, "read blocks", err, failures) {
+				return
+			}
+		}
+	}
+}
+
+// hold waits because of a block that only a newer version can read. Nothing behind it is sent, so that nothing overtakes it.
+func (p *partition) hold(ctx context.Context, err error) bool {
+	p.metrics.onHold.Set(1)
+	defer p.metrics.onHold.Set(0)
+	p.log.Error("a block was written by a newer version: nothing of this partition is sent until that version runs here", "err", err)
+	return sleep(ctx, holdRetry)
+}
+
+// fetch reads the oldest blocks that are not claimed. A read that has something to return at once is paid for from the budget
+// beforehand. One that may have to wait for new blocks is paid for when they have come, as idle partitions must not keep the
+// budget from busy ones; it takes a single block.
+func (p *partition) fetch(ctx context.Context) (*load, error) {
+	ctx, from, cancel := p.aim(ctx)
+	defer cancel()
+	_, next, err := p.src.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("bounds: %w", err)
+	}
+	l := &load{budget: p.f.budget, from: from}
+	size := 1
+	if from < next {
+		size = int(min(readSize, max(1, p.f.budget.Limit()/4)))
+		if err := l.pay(ctx, int64(size)); err != nil {
+			return nil, err
+		}
+	}
+	l.batch, err = p.src.Read(ctx, from, size)
+	if err != nil {
+		l.free()
+		return nil, fmt.Errorf("read from offset %d: %w", from, err)
+	}
+	if err := l.settleAccount(ctx); err != nil {
+		l.batch.Release()
+		return nil, err
+	}
+	return l, nil
+}
+
+// aim says where to read, under a context that ends when there is something older to be read.
+func (p *partition) aim(ctx context.Context) (context.Context, buffer.Offset, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopReading = cancel
+	return ctx, p.claimed.NextGap(0).From, cancel
+}
+
+// dispatch sends the blocks of l on their way, each as soon as a node has room.
+func (p *partition) dispatch(ctx context.Context, l *load) error {
+	p.lose(l.batch.Lost)
+	blocks, ok := p.claim(l)
+	l.holders.Store(int64(len(blocks)) + 1) // one for the loop
+	defer l.drop()
+	for i := range blocks {
+		if err := p.send(ctx, l, &blocks[i]); err != nil {
+			p.unclaim(blocks[i:])
+			l.holders.Add(-int64(len(blocks) - i)) // the loop's is still there
+			return err
+		}
+	}
+	if !ok { // or it would be asked for the same over and over
+		return fmt.Errorf("read from offset %d: there came neither that block nor word of its loss", l.from)
+	}
+	return nil
+}
+
+// send sends one block on its way. An error means that it stays where it is.
+func (p *partition) send(ctx context.Context, l *load, b *buffer.Block) error {
+	s := p.f.shipment(p, l, b)
+	var err error
+	if s.pending, err = buffer.DecodeBlock(b.Data, s.records[:0]); err != nil {
+		p.f.recycle(s)
+		if errors.Is(err, buffer.ErrNewerVersion) {
+			return fmt.Errorf("block %d: %w", b.Offset, err)
+		}
+		p.pass(b, err)
+		l.drop()
+		return nil
+	}
+	s.records = s.pending
+	if err := p.f.parked.wait(ctx); err != nil {
+		p.f.recycle(s)
+		return err
+	}
+	permit, err := p.f.fleet.acquire(ctx, b.Offset, nil)
+	if err != nil {
+		p.f.recycle(s)
+		return err
+	}
+	p.ships.Go(func() { s.run(ctx, permit) })
+	return nil
+}
+
+// claim marks the blocks of l as taken and returns those that were not taken already. ok means that the first offset asked for
+// is taken care of.
+func (p *partition) claim(l *load) (fresh []buffer.Block, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh = make([]buffer.Block, 0, len(l.batch.Blocks))
+	for _, b := range l.batch.Blocks {
+		if p.claimed.Contains(b.Offset) {
+			continue
+		}
+		p.claimed.Add(buffer.Span{From: b.Offset, To: b.Offset + 1})
+		p.held[b.Offset] = b.Received
+		p.seen = b.Received
+		fresh = append(fresh, b)
+	}
+	return fresh, p.claimed.Contains(l.from)
+}
+
+// unclaim is for blocks that were not sent. They are read again when their turn comes.
+func (p *partition) unclaim(blocks []buffer.Block) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range blocks {
+		p.claimed.Remove(buffer.Span{From: b.Offset, To: b.Offset + 1})
+		delete(p.held, b.Offset)
+	}
+	p.seen = blocks[0].Received
+}
+
+// lose marks done what can never be read.
+func (p *partition) lose(losses []buffer.Loss) {
+	for _, loss := range losses {
+		lost := p.finishUnclaimed(loss.Span)
+		if lost == 0 {
+			continue
+		}
+		p.metrics.lost(loss.Reason).Add(float64(lost))
+		p.log.Error("blocks were lost before they were sent", "blocks", lost, "from", loss.From, "to", loss.To, "reason", loss.Reason)
+	}
+}
+
+// finishUnclaimed marks done what of the span nobody has claimed, and says how many blocks that were.
+func (p *partition) finishUnclaimed(s buffer.Span) (blocks buffer.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for gap := p.claimed.NextGap(s.From); gap.From < s.To; gap = p.claimed.NextGap(s.From) {
+		gap.To = min(gap.To, s.To)
+		p.finish(gap)
+		blocks += gap.To - gap.From
+		s.From = gap.To
+	}
+	return blocks
+}
+
+// pass gives up a block whose bytes are damaged in a way that its checksum does not show.
+func (p *partition) pass(b *buffer.Block, err error) {
+	p.metrics.malformed.Inc()
+	p.log.Error("a block cannot be decoded and is passed over", "offset", b.Offset, "bytes", len(b.Data), "records", b.Records,
+		"samples", b.Samples, "err", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.held, b.Offset)
+	p.finish(buffer.Span{From: b.Offset, To: b.Offset + 1})
+}
+
+// finish marks blocks done. p.mu is held.
+func (p *partition) finish(s buffer.Span) {
+	p.done.Add(s)
+	p.claimed.Add(s)
+	p.dirtied.Remove(s)
+	p.changed = true
+}
+
+// sent hands a block to settling, all of whose records have got their 2xx.
+func (p *partition) sent(off buffer.Offset, samples int, tickets []ticket) {
+	span := buffer.Span{From: off, To: off + 1}
+	p.mu.Lock()
+	delete(p.held, off)
+	again := p.dirtied.Contains(off)
+	p.dirtied.Remove(span)
+	trusted := p.f.cfg.Settle == 0
+	if trusted {
+		p.finish(span)
+	}
+	p.mu.Unlock()
+	if again {
+		p.metrics.resent.Add(float64(samples))
+	}
+	if !trusted {
+		p.f.settle.sent(p, off, tickets)
+	}
+}
+
+// settled implements settlePartition.
+func (p *partition) settled(spans []buffer.Span) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range spans {
+		p.finish(s)
+	}
+}
+
+// dirty implements settlePartition.
+func (p *partition) dirty(spans []buffer.Span) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range spans {
+		p.claimed.Remove(s)
+		p.dirtied.Add(s)
+	}
+	p.stopReading()
+}
+
+// keep saves progress until ctx ends. It calls lost when another process owns the partition.
+func (p *partition) keep(ctx context.Context, lost func()) {
+	for sleep(ctx, saveEvery) {
+		if err := p.save(ctx); errors.Is(err, buffer.ErrFenced) {
+			p.log.Info("the partition is ours no more", "what", "save progress", "err", err)
+			lost()
+		} else if err != nil && ctx.Err() == nil {
+			p.metrics.storeErrors.Inc()
+			p.log.Error("cannot save progress, trying again; after a restart more would be sent twice", "err", err)
+		}
+		p.measure(ctx)
+	}
+}
+
+// save saves the progress if it has changed.
+func (p *partition) save(ctx context.Context) error {
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	p.mu.Lock()
+	if !p.changed {
+		p.mu.Unlock()
+		return nil
+	}
+	progress := p.done.Clone()
+	p.changed = false
+	p.mu.Unlock()
+	if err := p.src.Save(ctx, progress); err != nil {
+		p.mu.Lock()
+		p.changed = true
+		p.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// saveLast saves although ctx has ended.
+func (p *partition) saveLast(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if err := p.save(ctx); err != nil && !errors.Is(err, buffer.ErrFenced) {
+		p.log.Error("cannot save progress at the end; some blocks will be sent twice", "err", err)
+	}
+}
+
+// measure brings the backlog's metrics up to date.
+func (p *partition) measure(ctx context.Context) {
+	_, next, err := p.src.Bounds(ctx)
+	if err != nil {
+		return // said by read
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unread := missing(p.claimed, next)
+	p.metrics.uncommitted.Set(float64(missing(p.done, next)))
+	p.metrics.unsent.Set(float64(unread + buffer.Offset(len(p.held))))
+	p.metrics.oldest.Set(p.oldestUnsent(unread).Seconds())
+}
+
+// oldestUnsent is the age of the oldest block that has not been sent. p.mu is held.
+func (p *partition) oldestUnsent(unread buffer.Offset) time.Duration {
+	var oldest time.Time
+	if unread > 0 {
+		oldest = p.seen
+	}
+	for _, received := range p.held {
+		if oldest.IsZero() || received.Before(oldest) {
+			oldest = received
+		}
+	}
+	if oldest.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(oldest))
+}
+
+// missing is how many offsets before next are not in the set.
+func missing(set buffer.Progress, next buffer.Offset) buffer.Offset {
+	var n buffer.Offset
+	for gap := set.NextGap(0); gap.From < next; gap = set.NextGap(gap.To) {
+		n += min(gap.To, next) - gap.From
+		if gap.To == math.MaxInt64 {
+			break
+		}
+	}
+	return n
+}
