@@ -4,10 +4,13 @@ GO    ?= go
 # How long each fuzz target looks for something new in `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help test static race whole fuzz lint fmt build bench docs servers clean
+.PHONY: help run test static race whole fuzz lint fmt build bench docs servers clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## A VictoriaMetrics cluster, ingestgw and a vmagent on this machine, until Ctrl-C
+	@$(GO) build -o bin/run ./internal/stack/run && exec bin/run
 
 test: static race whole ## Everything: format, vet, lint, race, unit, fuzz seeds, and tests with the real servers
 	@echo "== all stages passed"

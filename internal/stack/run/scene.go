@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ingestgw/ingestgw/internal/stack"
+)
+
+// stopWithin is how long one process may take to stop.
+const stopWithin = 30 * time.Second
+
+// A scene is everything that runs.
+//
+//	vmagent ──▶ ingestgw ──▶ vminsert ──▶ vmstorage-0, vmstorage-1 ◀── vmselect
+//	   └─ scrapes all of them
+type scene struct {
+	options
+	out io.Writer
+
+	storages                             []*stack.Process
+	vminsert, vmselect, gateway, vmagent *stack.Process
+	started                              []*stack.Process // in this order
+}
+
+// launch starts one server with wished ports ("name": port) and says so.
+func (s *scene) launch(ctx context.Context, spec stack.Spec, ports map[string]int) (*stack.Process, error) {
+	for name, port := range ports {
+		spec.Listen[name] = fmt.Sprintf("%s:%d", s.host, port)
+	}
+	spec.Dir = filepath.Join(s.dir, spec.Name)
+	spec.Say = func(what string) { fmt.Fprintf(s.out, "  %s (once; it is kept in your cache folder)\n", what) }
+	began := time.Now()
+	p, err := stack.Launch(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	s.started = append(s.started, p)
+	fmt.Fprintf(s.out, "  %-12s %-24s ready after %s\n", p.Name(), p.URL(), time.Since(began).Round(10*time.Millisecond))
+	for _, name := range slices.Sorted(maps.Keys(ports)) {
+		if wished := ports[name]; !strings.HasSuffix(p.AddrOf(name), fmt.Sprintf(":%d", wished)) {
+			fmt.Fprintf(s.out, "  %-12s (port %d for %s is taken, so that is at %s)\n", "", wished, name, p.AddrOf(name))
+		}
+	}
+	return p, nil
+}
+
+// start starts everything against the direction in which samples flow, so that nobody waits for the next one. The ports are the usual
+// ones where ingestgw, which takes vminsert's place, leaves them.
+func (s *scene) start(ctx context.Context) error {
+	ingestgw, err := build(ctx, s.options, s.out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "Starting; data and logs are in %s\n", s.dir)
+	// What a cluster behind ingestgw has to have: see "What the cluster needs" in README.md.
+	const dedup = "-dedup.minScrapeInterval=1ms"
+	for i := range 2 {
+		spec := stack.VmstorageSpec(fmt.Sprintf("vmstorage-%d", i))
+		spec.Args = append(spec.Args, dedup)
+		p, err := s.launch(ctx, spec, map[string]int{"http": 8492 + i, "vminsert": 8400 + 10*i, "vmselect": 8401 + 10*i})
+		if err != nil {
+			return err
+		}
+		s.storages = append(s.storages, p)
+	}
+	if s.vminsert, err = s.launch(ctx, stack.VminsertSpec("vminsert", s.storages...), map[string]int{"http": 8490}); err != nil {
+		return err
+	}
+	vmselect := stack.VmselectSpec("vmselect", s.storages...)
+	vmselect.Args = append(vmselect.Args, dedup)
+	if s.vmselect, err = s.launch(ctx, vmselect, map[string]int{"http": 8481}); err != nil {
+		return err
+	}
+	gateway := stack.IngestgwSpec("ingestgw", ingestgw,
+		"INGESTGW_FORWARD_URLS="+s.vminsert.URL(),
+		"INGESTGW_FORWARD_STORAGE_URLS="+s.storages[0].URL()+","+s.storages[1].URL())
+	if s.gateway, err = s.launch(ctx, gateway, map[string]int{"http": 8480, "admin": 8482}); err != nil {
+		return err
+	}
+	vmagent := stack.VmagentSpec("vmagent", s.scrapeConfig(), s.gateway.URL()+"/api/v1/write")
+	vmagent.Args = append(vmagent.Args, "-remoteWrite.forcePromProto")
+	s.vmagent, err = s.launch(ctx, vmagent, map[string]int{"http": 8429})
+	return err
+}
+
+// jobs says whom vmagent scrapes, itself included: the addresses by the name of the job.
+func (s *scene) jobs() map[string][]string {
+	return map[string][]string{
+		"ingestgw":  {s.gateway.AddrOf("admin")},
+		"vminsert":  {s.vminsert.Addr()},
+		"vmselect":  {s.vmselect.Addr()},
+		"vmstorage": {s.storages[0].Addr(), s.storages[1].Addr()},
+		"vmagent":   {"{http}"},
+	}
+}
+
+func (s *scene) scrapeConfig() string {
+	var b strings.Builder
+	b.WriteString("global:\n  scrape_interval: 5s\nscrape_configs:\n")
+	jobs := s.jobs()
+	for _, name := range slices.Sorted(maps.Keys(jobs)) {
+		fmt.Fprintf(&b, "  - job_name: %s\n    static_configs:\n      - targets: [%s]\n", name, strings.Join(jobs[name], ", "))
+	}
+	return b.String()
+}
+
+// show waits for the first samples, says what there is to see, and returns when ctx has ended or a process has: the error then
+// names it.
+func (s *scene) show(ctx context.Context) error {
+	watch, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	for _, p := range s.started {
+		go func() { // ends with the process, at the latest when s.close kills it
+			<-p.Ended()
+			stop(s.died(p))
+		}()
+	}
+	if err := s.showSamples(watch); err != nil && watch.Err() == nil {
+		return err
+	}
+	if watch.Err() == nil {
+		s.showLinks()
+	}
+	<-watch.Done()
+	return context.Cause(watch)
+}
+
+// died says how a process ended, and what it wrote last.
+func (s *scene) died(p *stack.Process) error {
+	how := "exit status 0"
+	if err := p.Wait(context.Background()); err != nil { // it has ended, so this does not wait
+		how = err.Error()
+	}
+	return fmt.Errorf("%s has ended by itself: %s%s", p.Name(), how, lastWords(p))
+}
+
+// lastWords is where the log of a process is and its last lines, to be appended to an error.
+func lastWords(p *stack.Process) string {
+	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
+	lines = lines[max(0, len(lines)-6):]
+	return fmt.Sprintf("\n%s ends with\n  %s", p.LogPath(), strings.Join(lines, "\n  "))
+}
+
+// stop stops everything that runs in the direction in which samples flow: the last ones still get as far as they can.
+func (s *scene) stop() error {
+	if len(s.started) == 0 {
+		return nil
+	}
+	fmt.Fprintln(s.out, "\nStopping, senders first")
+	var errs []error
+	order := slices.DeleteFunc([]*stack.Process{s.vmagent, s.gateway, s.vmselect, s.vminsert}, func(p *stack.Process) bool { return p == nil })
+	for _, p := range append(order, s.storages...) {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		err := p.Stop(ctx)
+		cancel()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintf(s.out, "  %-12s stopped after %s\n", p.Name(), time.Since(began).Round(10*time.Millisecond))
+	}
+	if len(errs) == 0 {
+		fmt.Fprintf(s.out, "All stopped; the next run goes on with the data in %s\n", s.dir)
+	}
+	return errors.Join(errs...)
+}
+
+// close kills what still runs.
+func (s *scene) close() {
+	for _, p := range slices.Backward(s.started) {
+		p.Close()
+	}
+}
