@@ -174,7 +174,7 @@ type partitionMetrics struct {
 	labels prometheus.Labels
 
 	resent, retries, malformed, storeErrors prometheus.Counter
-	uncommitted, unsent, oldest, onHold     prometheus.Gauge
+	onHold                                  prometheus.Gauge
 }
 
 func (m *metrics) partition(id buffer.PartitionID) *partitionMetrics {
@@ -186,11 +186,15 @@ func (m *metrics) partition(id buffer.PartitionID) *partitionMetrics {
 		retries:     m.retries,
 		malformed:   m.malformed,
 		storeErrors: m.store,
-		uncommitted: m.uncommitted.With(labels),
-		unsent:      m.unsent.With(labels),
-		oldest:      m.oldest.With(labels),
 		onHold:      m.onHold.With(labels),
 	}
+}
+
+// backlog shows what is still to be done. Until it is first known there is nothing to show: a 0 would say that all is done.
+func (m *partitionMetrics) backlog(uncommitted, unsent buffer.Offset, oldest time.Duration) {
+	m.all.uncommitted.With(m.labels).Set(float64(uncommitted))
+	m.all.unsent.With(m.labels).Set(float64(unsent))
+	m.all.oldest.With(m.labels).Set(oldest.Seconds())
 }
 
 func (m *partitionMetrics) lost(reason string) prometheus.Counter {

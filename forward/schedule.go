@@ -74,6 +74,7 @@ func (p *partition) run(ctx context.Context) {
 	if !p.load(ctx) {
 		return
 	}
+	p.measure(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var stopSending context.CancelFunc
@@ -410,9 +411,7 @@ func (p *partition) measure(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unread := missing(p.claimed, next)
-	p.metrics.uncommitted.Set(float64(missing(p.done, next)))
-	p.metrics.unsent.Set(float64(unread + buffer.Offset(len(p.held))))
-	p.metrics.oldest.Set(p.oldestUnsent(unread).Seconds())
+	p.metrics.backlog(missing(p.done, next), unread+buffer.Offset(len(p.held)), p.oldestUnsent(unread))
 }
 
 // oldestUnsent is the age of the oldest block that has not been sent. p.mu is held.

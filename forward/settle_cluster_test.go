@@ -351,19 +351,24 @@ func clusterStorageAwayAllTheTime(t *testing.T) {
 // The only copy of some rows is in the memory of a vminsert that is killed while its vmstorages are frozen, and stays away.
 func clusterVMInsertGoneForGood(t *testing.T) {
 	f := newField(t, stack.ClusterSpec{Storages: 2, Inserts: 2})
+	f.cfg.LostAfter = 20 * time.Second // the storages do not count as lost in the meantime
 	f.forward()
-	f.put(20)
+	f.traffic()
 	f.awaitTaken(20)
 	for _, p := range f.cluster.Storages {
 		f.freeze(p)
 	}
-	f.put(50)
-	f.awaitTaken(70)
+	f.awaitPage("rows that are nowhere else", func(r *downstream.Reading) bool {
+		var pending float64
+		for _, p := range r.Paths {
+			pending += p.PendingRows
+		}
+		return pending >= 10*rowsPerBlock
+	})
 	f.cluster.Inserts[0].Kill()
 	for _, p := range f.cluster.Storages {
 		f.thaw(p)
 	}
-	f.traffic()
 	f.awaitSettled()
 	if n := f.metric("ingestgw_forward_dirtied_blocks_total"); n == 0 {
 		t.Error("nothing was taken for lost with the vminsert")
