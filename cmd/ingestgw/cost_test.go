@@ -19,10 +19,7 @@ import (
 //
 //	go test -run '^$' -bench Process -benchtime 30s ./cmd/ingestgw
 func BenchmarkProcess(b *testing.B) {
-	loadtest := filepath.Join(b.TempDir(), "loadtest")
-	if err := stack.GoBuild(b.Context(), "../..", "./loadtest", loadtest); err != nil {
-		b.Fatal(err)
-	}
+	loadtest := loadtestBinary(b)
 	for _, perRequest := range []int{2000, 100, 10} {
 		b.Run(fmt.Sprintf("samples=%d", perRequest), func(b *testing.B) {
 			sink := countingSink(b, loadtest)
@@ -30,20 +27,12 @@ func BenchmarkProcess(b *testing.B) {
 				"INGESTGW_FORWARD_URLS="+sink,
 				"INGESTGW_FORWARD_SETTLE=0",
 			))
-			offer := func(duration time.Duration) {
-				cmd := exec.CommandContext(b.Context(), loadtest, "send", "-url", gateway.URL(), "-rate=0", "-ledger=",
-					"-tenants=20", fmt.Sprintf("-series=%d", perRequest), fmt.Sprintf("-per-request=%d", perRequest),
-					"-senders=16", fmt.Sprintf("-duration=%v", duration))
-				if out, err := cmd.CombinedOutput(); err != nil {
-					b.Fatalf("%v\n%s", err, out)
-				}
-			}
-			offer(3 * time.Second) // until connections, pools and the heap have their size
+			offer(b, loadtest, gateway, perRequest, 3*time.Second) // until connections, pools and the heap have their size
 			committed(b, gateway, time.Minute)
 			before, counted := used(b, gateway), requests(b, sink)
 			began := time.Now()
 			for b.Loop() {
-				offer(5 * time.Second)
+				offer(b, loadtest, gateway, perRequest, 5*time.Second)
 				committed(b, gateway, time.Minute)
 			}
 			took := time.Since(began)
@@ -54,6 +43,60 @@ func BenchmarkProcess(b *testing.B) {
 			b.ReportMetric(float64(after.PeakRSS)/(1<<20), "MiB-max-RSS")
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// BenchmarkBacklog says what a backlog costs: memory while it grows, and how fast it drains once something takes it.
+//
+//	go test -run '^$' -bench Backlog -benchtime 1x ./cmd/ingestgw
+func BenchmarkBacklog(b *testing.B) {
+	const perRequest = 2000
+	loadtest := loadtestBinary(b)
+	for b.Loop() {
+		gateway := stack.Start(b, stack.IngestgwSpec("ingestgw", binary(b),
+			"INGESTGW_FORWARD_URLS=http://127.0.0.1:1", // where nobody listens
+			"INGESTGW_FORWARD_SETTLE=0",
+		))
+		offer(b, loadtest, gateway, perRequest, 4*time.Second)
+		b.ReportMetric(float64(used(b, gateway).RSS)/(1<<20), "MiB-RSS-after-4s")
+		offer(b, loadtest, gateway, perRequest, 12*time.Second)
+		b.ReportMetric(float64(used(b, gateway).RSS)/(1<<20), "MiB-RSS-after-16s")
+
+		sink := countingSink(b, loadtest)
+		change := func(s *stack.Spec) { s.Env = append(s.Env, "INGESTGW_FORWARD_URLS="+sink) }
+		if err := gateway.Restart(b.Context(), change); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		committed(b, gateway, 2*time.Minute)
+		took := time.Since(began)
+		samples := float64(requests(b, sink) * perRequest)
+		after := used(b, gateway)
+		b.ReportMetric(samples, "samples-backlog")
+		b.ReportMetric(samples/took.Seconds(), "samples-drained/s")
+		b.ReportMetric(samples/after.CPU.Seconds(), "samples-drained/cpu-s")
+		b.ReportMetric(float64(after.PeakRSS)/(1<<20), "MiB-max-RSS-drained")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func loadtestBinary(b *testing.B) string {
+	b.Helper()
+	path := filepath.Join(b.TempDir(), "loadtest")
+	if err := stack.GoBuild(b.Context(), "../..", "./loadtest", path); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}
+
+// offer sends as fast as requests are acknowledged, from a process of its own.
+func offer(b *testing.B, loadtest string, gateway *stack.Process, perRequest int, duration time.Duration) {
+	b.Helper()
+	cmd := exec.CommandContext(b.Context(), loadtest, "send", "-url", gateway.URL(), "-rate=0", "-ledger=",
+		"-tenants=20", fmt.Sprintf("-series=%d", perRequest), fmt.Sprintf("-per-request=%d", perRequest),
+		"-senders=16", fmt.Sprintf("-duration=%v", duration))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
 	}
 }
 

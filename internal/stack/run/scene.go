@@ -36,7 +36,7 @@ func (s *scene) launch(ctx context.Context, spec stack.Spec, ports map[string]in
 		spec.Listen[name] = fmt.Sprintf("%s:%d", s.host, port)
 	}
 	spec.Dir = filepath.Join(s.dir, spec.Name)
-	spec.Say = func(what string) { fmt.Fprintf(s.out, "  %s (once; it is kept in your cache folder)\n", what) }
+	spec.Say = func(what string) { fmt.Fprintf(s.out, "  %s (once)\n", what) }
 	began := time.Now()
 	p, err := stack.Launch(ctx, spec)
 	if err != nil {
