@@ -170,6 +170,9 @@ func onDisk(passed, unbroken, seen time.Time, settle time.Duration) bool {
 	return seen.Sub(since) >= settle
 }
 
+// LeastSettle is the least FORWARD_SETTLE that is safe with storages of that -inmemoryDataFlushInterval. Less than that is raised to it.
+func LeastSettle(flush time.Duration) time.Duration { return leastSettle(flush, time.Second) }
+
 // leastSettle is how long the slowest storage may need to bring rows to disk, and how long it can stand still unnoticed beyond what
 // that allows for.
 func leastSettle(flush, interval time.Duration) time.Duration {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,11 +29,12 @@ type check struct {
 	log      *slog.Logger // for the parts that want one
 	resolver *downstream.Resolver
 	gateway  *http.Client // for the ingestgw on this machine
+	running  bool         // there is one
 
 	credentials *downstream.Credentials // for vminsert and vmstorage
 	anonymous   *downstream.Credentials // for vmselect: no more than what certificates to trust
 
-	failed bool
+	failures, warnings int
 }
 
 func checkCommand(stdout io.Writer) int {
@@ -46,7 +49,8 @@ func checkCommand(stdout io.Writer) int {
 	c.cfg = cfg
 	c.ok("settings", "all valid")
 	c.run(context.Background())
-	if c.failed {
+	say(stdout, "%d failed, %d to look at\n", c.failures, c.warnings)
+	if c.failures > 0 {
 		return exitFailed
 	}
 	return exitOK
@@ -61,6 +65,8 @@ func (c *check) run(ctx context.Context) {
 	}
 	c.resolver = downstream.NewResolver(nil, c.log, prometheus.NewRegistry())
 	c.gateway = &http.Client{Transport: new(http.Transport)}
+	c.running = c.gatewayRuns(ctx)
+	c.checkListeners()
 	inserts := c.checkInserts(ctx)
 	c.checkStorages(ctx, inserts)
 	c.checkSample(ctx, inserts)
@@ -80,10 +86,13 @@ func (c *check) loadCredentials() bool {
 	return true
 }
 
-func (c *check) ok(what, format string, args ...any)   { c.line("ok", what, format, args...) }
-func (c *check) warn(what, format string, args ...any) { c.line("warn", what, format, args...) }
+func (c *check) ok(what, format string, args ...any) { c.line("ok", what, format, args...) }
+func (c *check) warn(what, format string, args ...any) {
+	c.warnings++
+	c.line("warn", what, format, args...)
+}
 func (c *check) fail(what, format string, args ...any) {
-	c.failed = true
+	c.failures++
 	c.line("FAIL", what, format, args...)
 }
 
@@ -98,11 +107,14 @@ func (c *check) line(verdict, what, format string, args ...any) {
 	say(c.out, "%-4s  %s: %s\n", verdict, what, fmt.Sprintf(format, args...))
 }
 
-// withoutURL is what went wrong with a request, without the URL that net/http puts before it, which may hold secrets.
-func withoutURL(err error) error {
+// reason is what went wrong with a request, without the URL that net/http puts before it, which may hold secrets.
+func reason(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
-		return e.Err
+		err = e.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %s", answerTimeout)
 	}
 	return err
 }
@@ -125,22 +137,19 @@ func ask(ctx context.Context, client doer, method string, u *url.URL, header htt
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, nil, withoutURL(err)
+		return 0, nil, reason(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return 0, nil, fmt.Errorf("read the answer: %w", err)
+		return 0, nil, fmt.Errorf("read the answer: %w", reason(err))
 	}
 	return resp.StatusCode, answer, nil
 }
 
-// firstLine shortens an answer to what fits into a line.
-func firstLine(answer []byte) string {
-	for i, c := range answer {
-		if c == '\n' || i == 200 {
-			return string(answer[:i])
-		}
-	}
-	return string(answer)
+// answered is a status with what fits into a line of the text that came with it.
+func answered(status int, text []byte) string {
+	const most = 600 // VictoriaMetrics says first where it was asked what by whom
+	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, line[:min(len(line), most)]))
 }

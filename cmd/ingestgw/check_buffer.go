@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -23,6 +24,23 @@ func (c *check) checkMemory() {
 		c.warn("memory", "requests in flight may take %s, one request of the largest size takes %s: such requests will always be answered 503; "+
 			"raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
 			settings.Bytes(state.RequestBudget()), settings.Bytes(largest))
+	}
+}
+
+// checkListeners tries the addresses that ingestgw listens at, unless it does so already.
+func (c *check) checkListeners() {
+	if c.running {
+		c.ok("listeners", "an ingestgw runs at INGESTGW_ADMIN_LISTEN=%s", c.cfg.Admin.Listen)
+		return
+	}
+	for setting, addr := range map[string]settings.Address{"INGESTGW_INGEST_LISTEN": c.cfg.Ingest.Listen, "INGESTGW_ADMIN_LISTEN": c.cfg.Admin.Listen} {
+		l, err := net.Listen("tcp", string(addr))
+		if err != nil {
+			c.fail(setting, "%v", err)
+			continue
+		}
+		_ = l.Close() // nothing came
+		c.ok(setting, "%s is free", addr)
 	}
 }
 
@@ -73,7 +91,7 @@ func (c *check) checkSpace(what, dir string) {
 		c.fail(what, "ask for free space: %v", err)
 		return
 	}
-	free := mebibytes(st.Bavail, st.Bsize)
+	free := rounded(st.Bavail, st.Bsize)
 	if limit := c.cfg.Disk.MaxBytes; limit > free {
 		c.warn(what, "writable, but only %s are free and INGESTGW_BUFFER_MAX_BYTES=%s: the disk will be full before the buffer is, unless what "+
 			"it holds already makes up for it", free, limit)
@@ -82,9 +100,13 @@ func (c *check) checkSpace(what, dir string) {
 	c.ok(what, "writable, %s free", free)
 }
 
-// mebibytes is blocks of some size in whole MiB, which is easier to read than bytes.
-func mebibytes[N int64 | uint32](blocks uint64, size N) settings.Bytes {
-	return settings.Bytes(blocks*uint64(size)) >> 20 << 20
+// rounded is blocks of some size in whole GiB, or MiB when there are few, which is easier to read than bytes.
+func rounded[N int64 | uint32](blocks uint64, size N) settings.Bytes {
+	n := settings.Bytes(blocks * uint64(size))
+	if n >= 10<<30 {
+		return n >> 30 << 30
+	}
+	return n >> 20 << 20
 }
 
 // checkLock says whether a process uses the log. That is how it should be on a machine where ingestgw runs.

@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
@@ -88,9 +92,10 @@ func (c *check) checkInsertMetrics(ctx context.Context, t target) *downstream.Re
 	what := "vminsert " + t.String()
 	r, err := t.client.Read(ctx, t.Endpoint, "node") // of any kind
 	if err != nil {
-		c.unreadable(what, err)
+		c.unreadable(what, unread(err))
 		return nil
 	}
+	c.checkOneProcess(ctx, what, t, r)
 	switch {
 	case r.IsVMInsert():
 		c.checkReach(what, r)
@@ -102,6 +107,22 @@ func (c *check) checkInsertMetrics(ctx context.Context, t target) *downstream.Re
 	}
 	c.checkInsertFlags(what, r)
 	return r
+}
+
+// unread is why metrics could not be read, without what the line says already.
+func unread(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner
+	}
+	return reason(err)
+}
+
+// checkOneProcess reads a node again, by another connection.
+func (c *check) checkOneProcess(ctx context.Context, what string, t target, r *downstream.Reading) {
+	again, err := t.client.Read(ctx, t.Endpoint, "node")
+	if err == nil && !again.SameProcess(r) && !r.SameProcess(again) {
+		c.unreadable(what, errors.New("several processes answer at this address: list each one's own in INGESTGW_FORWARD_URLS"))
+	}
 }
 
 func versionOf(r *downstream.Reading) string {
@@ -129,7 +150,7 @@ func (c *check) checkReach(what string, r *downstream.Reading) {
 	case len(away) > 0:
 		c.warn(what, "version %s, does not reach %s of its %d storages", versionOf(r), strings.Join(away, ", "), len(reached))
 	default:
-		c.ok(what, "version %s, reaches all of its %d storages", versionOf(r), len(reached))
+		c.ok(what, "version %s, reaches all of its %d storages, as far as it has noticed", versionOf(r), len(reached))
 	}
 }
 
@@ -177,13 +198,13 @@ func (c *check) checkWriteURL(ctx context.Context, t target) {
 	case status/100 == 2:
 		c.ok(what, "an empty request to %s is answered %d", settings.MaskURL(u), status)
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		c.fail(what, "answered %d %s: set INGESTGW_FORWARD_BASIC_AUTH_USER and its password, INGESTGW_FORWARD_BEARER_TOKEN_FILE or "+
-			"INGESTGW_FORWARD_HEADERS", status, firstLine(answer))
+		c.fail(what, "answered %s: set INGESTGW_FORWARD_BASIC_AUTH_USER and its password, INGESTGW_FORWARD_BEARER_TOKEN_FILE or "+
+			"INGESTGW_FORWARD_HEADERS", answered(status, answer))
 	case status/100 == 4:
-		c.fail(what, "an empty request to %s is answered %d %s: the URL is wrong; look at the path in INGESTGW_FORWARD_URLS",
-			settings.MaskURL(u), status, firstLine(answer))
+		c.fail(what, "an empty request to %s is answered %s: the URL is wrong; look at the path in INGESTGW_FORWARD_URLS",
+			settings.MaskURL(u), answered(status, answer))
 	default:
-		c.fail(what, "an empty request is answered %d %s", status, firstLine(answer))
+		c.fail(what, "an empty request is answered %s", answered(status, answer))
 	}
 }
 
@@ -193,8 +214,23 @@ func (c *check) checkStorages(ctx context.Context, inserts []target) {
 	if len(urls) == 0 {
 		urls, from = namedStorages(inserts), "storages that vminsert names"
 	}
+	read := 0
 	for _, ep := range c.resolve(ctx, from, urls) {
-		c.checkStorage(ctx, ep)
+		if c.checkStorage(ctx, ep) {
+			read++
+		}
+	}
+	c.checkCover(inserts, read)
+}
+
+// checkCover compares how many storages vminserts reach with how many were read: settling has to know them all.
+func (c *check) checkCover(inserts []target, read int) {
+	for _, t := range inserts {
+		if t.reading == nil || t.reading.Reached() <= read {
+			continue
+		}
+		c.unreadable("vminsert "+t.String(), fmt.Errorf("it reaches %d storages, but the metrics of only %d can be read: list those of all of them in "+
+			"INGESTGW_FORWARD_STORAGE_URLS", t.reading.Reached(), read))
 	}
 }
 
@@ -220,7 +256,8 @@ func namedStorages(inserts []target) []*url.URL {
 	return urls
 }
 
-func (c *check) checkStorage(ctx context.Context, ep downstream.Endpoint) {
+// checkStorage says whether the storage's metrics can be read.
+func (c *check) checkStorage(ctx context.Context, ep downstream.Endpoint) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	client := downstream.NewClient(ep, c.credentials, 1)
@@ -228,29 +265,69 @@ func (c *check) checkStorage(ctx context.Context, ep downstream.Endpoint) {
 	what := "vmstorage " + ep.String()
 	r, err := client.Read(ctx, ep, downstream.VMStorage)
 	if err != nil {
-		c.unreadable(what, fmt.Errorf("%w; set INGESTGW_FORWARD_STORAGE_URLS to where its metrics are", err))
-		return
+		err = unread(err)
+		if len(c.cfg.Forward.StorageURLs) == 0 {
+			err = fmt.Errorf("%w; set INGESTGW_FORWARD_STORAGE_URLS to where the metrics of vmstorages are", err)
+		}
+		c.unreadable(what, err)
+		return false
 	}
 	c.ok(what, "version %s", versionOf(r))
 	c.checkStorageFlags(what, r)
+	return true
 }
 
 func (c *check) checkStorageFlags(what string, r *downstream.Reading) {
-	c.ok(what, "keeps samples for %s (-retentionPeriod), in memory for %s at first (-inmemoryDataFlushInterval)",
-		retention(r.Flags["retentionPeriod"]), r.FlushInterval())
+	c.checkRetention(what, r.Flags["retentionPeriod"])
+	flush := r.FlushInterval()
+	if least := forward.LeastSettle(flush); c.cfg.Forward.Settle > 0 && least > c.cfg.Forward.Settle {
+		c.warn(what, "keeps samples in memory for %s at first (-inmemoryDataFlushInterval), so what was sent counts as safe after %s instead of "+
+			"INGESTGW_FORWARD_SETTLE=%s", flush, least, c.cfg.Forward.Settle)
+	} else {
+		c.ok(what, "keeps samples in memory for %s at first (-inmemoryDataFlushInterval)", flush)
+	}
 	c.checkDedup(what, r.Flags[dedupFlag])
 }
 
-// retention adds the unit that a bare number has.
-func retention(value string) string {
+// shortRetention is less than a backlog may become before somebody mends what caused it: a long weekend.
+const shortRetention = 4 * 24 * time.Hour
+
+// checkRetention takes the value of -retentionPeriod.
+func (c *check) checkRetention(what, value string) {
+	keeps, ok := retention(value)
 	switch {
-	case value == "":
-		return "a time that it does not say"
+	case !ok:
+		c.warn(what, "keeps samples for %q (-retentionPeriod), which cannot be understood", value)
+	case keeps < shortRetention:
+		c.warn(what, "keeps samples for only %s (-retentionPeriod): it drops older ones, as of a backlog, after vminsert has answered 2xx", value)
+	default:
+		c.ok(what, "keeps samples for %s (-retentionPeriod); older ones, as of a backlog, it drops after vminsert has answered 2xx", withUnit(value))
+	}
+}
+
+// retention reads a duration as VictoriaMetrics writes it: a number and one of h, d, w, M, y, or nothing for months of 31 days
+// (https://docs.victoriametrics.com/victoriametrics/single-server-victoriametrics/#retention).
+func retention(value string) (time.Duration, bool) {
+	const day = 24 * time.Hour
+	units := map[string]time.Duration{"h": time.Hour, "d": day, "w": 7 * day, "M": 31 * day, "": 31 * day, "y": 365 * day}
+	digits := strings.TrimRight(value, "hdwMy")
+	unit, known := units[value[len(digits):]]
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || !known || n < 0 {
+		return 0, false
+	}
+	return time.Duration(min(n*float64(unit), math.MaxInt64/2)), true
+}
+
+// withUnit adds the unit that a bare number has.
+func withUnit(value string) string {
+	switch {
+	case value == "1":
+		return "1 month"
 	case strings.Trim(value, "0123456789.") == "":
 		return value + " months"
-	default:
-		return value
 	}
+	return value
 }
 
 // checkDedup takes the value of -dedup.minScrapeInterval. Not set, it is 0 or 0s.

@@ -70,9 +70,9 @@ func (c *check) checkSample(ctx context.Context, inserts []target) {
 		return
 	}
 	selects := c.checkSelects(ctx)
-	if c.gatewayRuns(ctx) {
+	if c.running {
 		u := local(c.cfg.Ingest.Listen, "/api/v1/write")
-		c.writeAndReadBack(ctx, "sample through the ingestgw at "+u.Host, c.gateway, u, selects)
+		c.writeAndReadBack(ctx, "sample through the ingestgw at "+u.Host+", with the settings that it was started with", c.gateway, u, selects)
 		return
 	}
 	for _, insert := range inserts {
@@ -81,27 +81,34 @@ func (c *check) checkSample(ctx context.Context, inserts []target) {
 	}
 }
 
-// checkSelects looks at every vmselect, whether it deduplicates what it reads, and returns them.
+// checkSelects looks at every vmselect, whether it deduplicates what it reads, and returns those that are one.
 func (c *check) checkSelects(ctx context.Context) []target {
 	var all []target
 	for _, ep := range c.resolve(ctx, "INGESTGW_VMSELECT_URLS", urlsOf(c.cfg.Check.Vmselect.URLs)) {
 		t := target{Endpoint: ep, client: downstream.NewClient(ep, c.anonymous, 1)}
-		c.checkSelect(ctx, t)
-		all = append(all, t)
+		if c.checkSelect(ctx, t) {
+			all = append(all, t)
+		}
 	}
 	return all
 }
 
-func (c *check) checkSelect(ctx context.Context, t target) {
+// checkSelect says whether samples can be read there, as far as its metrics tell.
+func (c *check) checkSelect(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	what := "vmselect " + t.String()
 	r, err := t.client.Read(ctx, t.Endpoint, "vmselect")
 	if err != nil {
-		c.warn(what, "%v; its flags stay unknown", err)
-		return
+		c.warn(what, "%v; its flags stay unknown", unread(err))
+		return true
+	}
+	if r.IsVMInsert() || r.IsVMStorage() {
+		c.fail(what, "this is a vminsert or a vmstorage: set INGESTGW_VMSELECT_URLS to vmselects")
+		return false
 	}
 	c.checkDedup(what, r.Flags[dedupFlag])
+	return true
 }
 
 // gatewayRuns says whether what answers at our admin address is an ingestgw.
@@ -137,7 +144,7 @@ func (c *check) write(ctx context.Context, what string, client doer, u *url.URL,
 	case err != nil:
 		c.fail(what, "write: %v", err)
 	case status/100 != 2:
-		c.fail(what, "write: answered %d %s", status, firstLine(answer))
+		c.fail(what, "write: answered %s", answered(status, answer))
 	default:
 		c.ok(what, "written as %s for tenant %s", p.selector(), c.cfg.Tenant.Default)
 		return true
@@ -181,7 +188,7 @@ func (c *check) export(ctx context.Context, vmselect target, p probe) (int, erro
 		return 0, err
 	}
 	if status != http.StatusOK {
-		return 0, fmt.Errorf("answered %d %s", status, firstLine(answer))
+		return 0, errors.New("answered " + answered(status, answer))
 	}
 	return countSamples(answer)
 }

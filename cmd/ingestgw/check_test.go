@@ -26,7 +26,10 @@ type fakeCluster struct {
 	storeFlags  map[string]string
 	selectFlags map[string]string
 	writeStatus int
-	copies      int    // of what is written that can be read
+	copies      int // of what is written that can be read
+	morePaths   string
+	processes   int    // that take turns at vminsert's address
+	turn        int    // of them
 	written     []byte // the last message
 	exported    string // the last query
 }
@@ -44,6 +47,7 @@ func startFakeCluster(t *testing.T) *fakeCluster {
 	f.storage = fakeServer(t, func(w http.ResponseWriter, _ *http.Request) { f.page(w, f.storeFlags, "") })
 	f.vmselect = fakeServer(t, func(w http.ResponseWriter, r *http.Request) { f.answerSelect(w, r) })
 	t.Setenv("INGESTGW_BUFFER_DIR", t.TempDir())
+	t.Setenv("INGESTGW_INGEST_LISTEN", "127.0.0.1:0")
 	t.Setenv("INGESTGW_ADMIN_LISTEN", "127.0.0.1:0") // no ingestgw answers there
 	t.Setenv("INGESTGW_FORWARD_URLS", f.insert.URL)
 	t.Setenv("INGESTGW_FORWARD_STORAGE_URLS", f.storage.URL)
@@ -61,7 +65,7 @@ func fakeServer(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 func (f *fakeCluster) answerInsert(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/metrics" {
 		f.page(w, f.insertFlags, "vm_rpc_rows_sent_total{name=\"vminsert\",addr=\"127.0.0.9:8400\"} 0\n"+
-			"vm_rpc_vmstorage_is_reachable{name=\"vminsert\",addr=\"127.0.0.9:8400\"} 1\n")
+			"vm_rpc_vmstorage_is_reachable{name=\"vminsert\",addr=\"127.0.0.9:8400\"} 1\n"+f.morePaths)
 		return
 	}
 	body, _ := io.ReadAll(r.Body)
@@ -100,7 +104,12 @@ func (f *fakeCluster) page(w io.Writer, flags map[string]string, more string) {
 		fmt.Fprintf(w, "flag{name=%q,value=%q,is_set=\"true\"} 1\n", name, value)
 	}
 	fmt.Fprint(w, more)
-	fmt.Fprint(w, "vm_app_version{version=\"fake-1\", short_version=\"\"} 1\nprocess_start_time_seconds 1700000000\n")
+	start := 1_700_000_000
+	if more != "" && f.processes > 1 {
+		f.turn = (f.turn + 1) % f.processes
+		start += f.turn
+	}
+	fmt.Fprintf(w, "vm_app_version{version=\"fake-1\", short_version=\"\"} 1\nprocess_start_time_seconds %d\n", start)
 }
 
 // runCheck returns what ingestgw check prints and exits with.
@@ -140,7 +149,10 @@ func TestCheckOfAHealthyClusterIsAllOK(t *testing.T) {
 	wantLine(t, out, "ok", "buffer", "writable")
 	wantLine(t, out, "ok", "vminsert", "fake-1", "reaches all of its 1 storages")
 	wantLine(t, out, "ok", "write to", "/insert/0:0/prometheus/api/v1/write", "204")
-	wantLine(t, out, "ok", "vmstorage", "13 months", "5s")
+	wantLine(t, out, "ok", "vmstorage", "13 months")
+	wantLine(t, out, "ok", "vmstorage", "in memory for 5s")
+	wantLine(t, out, "ok", "INGESTGW_INGEST_LISTEN", "free")
+	wantLine(t, out, "0 failed, 0 to look at")
 	wantLine(t, out, "ok", "vmstorage", "deduplicates", "1ms")
 	wantLine(t, out, "ok", "vmselect", "deduplicates")
 	wantLine(t, out, "ok", "sample straight to", "no ingestgw runs here", "written")
@@ -200,7 +212,35 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		},
 		"vmstorage is away": {
 			func(_ *testing.T, f *fakeCluster) { f.storage.Close() },
-			"FAIL", []string{"vmstorage", "INGESTGW_FORWARD_STORAGE_URLS"},
+			"FAIL", []string{"vmstorage", "refused"},
+		},
+		"not all vmstorages are listed": {
+			func(_ *testing.T, f *fakeCluster) {
+				f.morePaths = "vm_rpc_vmstorage_is_reachable{name=\"vminsert\",addr=\"127.0.0.8:8400\"} 1\n"
+			},
+			"FAIL", []string{"vminsert", "reaches 2 storages", "only 1", "INGESTGW_FORWARD_STORAGE_URLS"},
+		},
+		"several processes at one address": {
+			func(_ *testing.T, f *fakeCluster) { f.processes = 2 },
+			"FAIL", []string{"vminsert", "several processes", "INGESTGW_FORWARD_URLS"},
+		},
+		"short retention": {
+			func(_ *testing.T, f *fakeCluster) { f.storeFlags["retentionPeriod"] = "1d" },
+			"warn", []string{"vmstorage", "only 1d", "-retentionPeriod"},
+		},
+		"long flush interval": {
+			func(_ *testing.T, f *fakeCluster) { f.storeFlags["inmemoryDataFlushInterval"] = "30s" },
+			"warn", []string{"vmstorage", "-inmemoryDataFlushInterval", "1m10s", "INGESTGW_FORWARD_SETTLE=30s"},
+		},
+		"listen address is taken": {
+			func(t *testing.T, f *fakeCluster) {
+				t.Setenv("INGESTGW_INGEST_LISTEN", strings.TrimPrefix(f.insert.URL, "http://"))
+			},
+			"FAIL", []string{"INGESTGW_INGEST_LISTEN", "in use"},
+		},
+		"vmselect is a vminsert": {
+			func(t *testing.T, f *fakeCluster) { t.Setenv("INGESTGW_VMSELECT_URLS", f.insert.URL) },
+			"FAIL", []string{"vmselect", "INGESTGW_VMSELECT_URLS"},
 		},
 		"no vmstorage at the usual port": {
 			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_FORWARD_STORAGE_URLS", "") },
