@@ -128,13 +128,28 @@ func (c *child) exit(t *testing.T, within time.Duration) int {
 
 // statusOf is what a GET is answered, 0 when it is not.
 func statusOf(url string) int {
+	status, _ := get(url)
+	return status
+}
+
+// textOf is the body of what a GET is answered, nothing when it is not.
+func textOf(url string) string {
+	_, text := get(url)
+	return text
+}
+
+func get(url string) (status int, text string) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	_ = resp.Body.Close()
-	return resp.StatusCode
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return resp.StatusCode, string(b)
 }
 
 // post writes one sample of the series and returns what it is answered, 0 when it is not.
@@ -209,7 +224,7 @@ func TestSamplesPassThroughTheProcess(t *testing.T) {
 	}
 }
 
-// slowRequest is a request whose body is half sent.
+// slowRequest is a request whose body is half sent and half read.
 type slowRequest struct {
 	body   *io.PipeWriter
 	rest   []byte
@@ -235,10 +250,17 @@ func (c *child) beginSlowRequest(t *testing.T, series string) *slowRequest {
 		s.answer <- resp.StatusCode
 	}()
 	body := request(series)
-	if _, err := w.Write(body[:4]); err != nil { // returns when the transport has taken it, and so has connected
+	if _, err := w.Write(body[:4]); err != nil {
 		t.Fatal(err)
 	}
 	s.rest = body[4:]
+	// The transport has connected, but a connection that ingestgw has not accepted yet ends with its listener.
+	eventually(t, 10*time.Second, func() error {
+		if page := textOf(c.admin + "/metrics"); !strings.Contains(page, "\ningestgw_ingest_requests_in_flight 1\n") {
+			return errors.New("the request is not in flight")
+		}
+		return nil
+	})
 	return s
 }
 
