@@ -57,8 +57,8 @@ func (c *Client) read(ctx context.Context, ep Endpoint, kind Kind, rd *reader) (
 
 func (c *Client) getMetrics(ctx context.Context, ep Endpoint) (*http.Response, error) {
 	target := ep.MetricsURL()
-	if c.credentials.authKey.configured() {
-		target.RawQuery = url.Values{"authKey": {c.credentials.authKey.get()}}.Encode()
+	if c.credentials.authKey.Configured() {
+		target.RawQuery = url.Values{"authKey": {c.credentials.authKey.Get()}}.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -59,7 +59,7 @@ func (f *failure) Error() string { return f.err.Error() }
 // otherwise keep all nodes from the good ones.
 func (f *failure) blamesNode() bool { return f != nil && (f.kind == failed || f.kind == refused) }
 
-// A poster sends requests to one node. *downstream.Client is one.
+// A poster sends requests to one node, and reads a request's body no more once the answer's is closed. *downstream.Client is one.
 type poster interface {
 	Do(*http.Request) (*http.Response, error)
 	Close()
@@ -73,6 +73,7 @@ type visit struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer   // cancels the request that takes too long
 	request *http.Request // what all requests have in common
+	body    bytes.Reader
 }
 
 // newVisit begins a visit that ends at the latest with ctx. The caller closes it.
@@ -107,11 +108,10 @@ func (v *visit) post(r *buffer.Record) *failure {
 	req := new(http.Request)
 	*req = *v.request
 	req.URL = v.node.url(r.Tenant)
-	body := &payload{bytes: r.Payload}
-	defer body.withdraw()
 	req.ContentLength = int64(len(r.Payload))
-	req.Body = &payloadReader{payload: body}
-	req.GetBody = func() (io.ReadCloser, error) { return &payloadReader{payload: body}, nil }
+	v.body.Reset(r.Payload)
+	req.Body = io.NopCloser(&v.body) // net/http writes what it knows to be in memory together with the head
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Payload)), nil }
 
 	v.timer.Reset(v.timeout)
 	begun := time.Now()
@@ -128,49 +128,6 @@ func (v *visit) post(r *buffer.Record) *failure {
 	}
 	return f
 }
-
-// A payload is what requests read from until it is withdrawn. A node may answer before it has read all, and then net/http goes on
-// writing for a moment, from bytes that may soon be another block's.
-type payload struct {
-	mu        sync.Mutex
-	bytes     []byte
-	withdrawn bool
-}
-
-// withdraw returns when nobody reads the bytes, and nobody will.
-func (p *payload) withdraw() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.bytes, p.withdrawn = nil, true
-}
-
-// errWithdrawn ends the writing of a request whose answer has come.
-var errWithdrawn = errors.New("the request has been answered before all of it was read")
-
-// A payloadReader reads a payload for one try of a request.
-type payloadReader struct {
-	payload *payload
-	at      int
-	done    bool // all of it was read
-}
-
-func (r *payloadReader) Read(b []byte) (int, error) {
-	if r.done {
-		return 0, io.EOF
-	}
-	p := r.payload
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.withdrawn {
-		return 0, errWithdrawn
-	}
-	n := copy(b, p.bytes[r.at:])
-	r.at += n
-	r.done = r.at == len(p.bytes)
-	return n, nil
-}
-
-func (*payloadReader) Close() error { return nil }
 
 func (v *visit) unanswered(err error) *failure {
 	var ue *url.Error

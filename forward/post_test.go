@@ -18,8 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/credentials"
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/tenant"
@@ -95,7 +95,7 @@ func TestTLSCredentialsAndHeadersOfTheClientAreUsed(t *testing.T) {
 		return path
 	}
 	cfg := downstream.ClientConfig{
-		TLS:                   downstream.TLSConfig{CAFile: write("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))},
+		TLS:                   credentials.TLSConfig{CAFile: write("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))},
 		Headers:               "X-Scope: one",
 		BasicAuthUser:         "me",
 		BasicAuthPasswordFile: write("password", []byte("secret\n")),
@@ -201,57 +201,6 @@ func TestARequestThatWeEndSaysNothingAboutTheNode(t *testing.T) {
 	r := record(tenant.ID{}, "x")
 	if fail := v.post(&r); fail == nil || fail.kind != cut {
 		t.Errorf("got %v", fail)
-	}
-}
-
-// An earlyPoster answers when it has read the first byte, and keeps the bodies.
-type earlyPoster struct{ bodies []io.ReadCloser }
-
-func (p *earlyPoster) Do(req *http.Request) (*http.Response, error) {
-	again, err := req.GetBody()
-	if err != nil {
-		return nil, err
-	}
-	p.bodies = append(p.bodies, req.Body, again)
-	if _, err := req.Body.Read(make([]byte, 1)); err != nil {
-		return nil, err
-	}
-	return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
-}
-
-func (p *earlyPoster) Close() {}
-
-// A node may answer before it has read all. net/http then goes on writing for a moment, while the bytes become another block's.
-func TestNobodyReadsThePayloadAfterAnEarlyAnswer(t *testing.T) {
-	n := dialed(t, "http://127.0.0.1:1", downstream.ClientConfig{})
-	p := &earlyPoster{}
-	n.client = p
-	v := newVisit(context.Background(), n, time.Minute)
-	defer v.close()
-	if fail := v.post(&buffer.Record{Payload: []byte("payload")}); fail == nil || fail.status != http.StatusServiceUnavailable {
-		t.Errorf("got %v", fail)
-	}
-	for _, body := range p.bodies {
-		if n, err := body.Read(make([]byte, 10)); n != 0 || !errors.Is(err, errWithdrawn) {
-			t.Errorf("read %d bytes, %v", n, err)
-		}
-	}
-}
-
-func TestPayloadCanBeReadAgainForARetry(t *testing.T) {
-	p := &payload{bytes: []byte("payload")}
-	for range 2 {
-		if got, err := io.ReadAll(&payloadReader{payload: p}); err != nil || string(got) != "payload" {
-			t.Errorf("read %q, %v", got, err)
-		}
-	}
-	r := &payloadReader{payload: p}
-	if _, err := io.ReadFull(r, make([]byte, len(p.bytes))); err != nil {
-		t.Error(err)
-	}
-	p.withdraw()
-	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("who has read all gets %v", err) // an error would cost the connection
 	}
 }
 
