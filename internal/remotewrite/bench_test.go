@@ -8,7 +8,8 @@ import (
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 )
 
-// benchRequest is a request of 2,000 samples with 12 labels, their names 8 to 20 and their values 5 to 40 bytes long.
+// benchRequest is a request of 2,000 samples with 12 labels, their names 4 to 12 and their values 2 to 20 bytes long, as
+// those of a scrape in Kubernetes are.
 func benchRequest(samplesPerSeries int, sorted bool) []byte {
 	rng := rand.New(rand.NewPCG(1, 2))
 	text := func(from, to int) string {
@@ -20,13 +21,13 @@ func benchRequest(samplesPerSeries int, sorted bool) []byte {
 	}
 	var names [11]string
 	for i := range names {
-		names[i] = string(rune('a'+2*i)) + text(7, 19)
+		names[i] = string(rune('a'+2*i)) + text(3, 11)
 	}
 	var msg []byte
 	for range 2000 / samplesPerSeries {
 		pairs := []string{"__name__", text(10, 40)}
 		for _, name := range names {
-			pairs = append(pairs, name, text(5, 40))
+			pairs = append(pairs, name, text(2, 20))
 		}
 		if !sorted {
 			rng.Shuffle(len(pairs)/2, func(i, j int) {
