@@ -119,7 +119,9 @@ func (c *Credentials) apply(req *http.Request) {
 		req.Header[name] = values
 	}
 	switch {
-	case req.URL.User != nil: // net/http makes the header of it
+	case req.URL.User != nil:
+		password, _ := req.URL.User.Password()
+		req.SetBasicAuth(req.URL.User.Username(), password)
 	case c.bearer.Configured():
 		req.Header.Set("Authorization", "Bearer "+c.bearer.Get())
 	case c.user != "":
@@ -132,7 +134,6 @@ func (c *Credentials) apply(req *http.Request) {
 type Client struct {
 	credentials *Credentials
 	transport   *http.Transport
-	http        *http.Client
 }
 
 // NewClient returns a client that keeps up to conns idle connections: as many as there are requests at one time, or each
@@ -153,26 +154,20 @@ func NewClient(ep Endpoint, credentials *Credentials, conns int) *Client {
 		Protocols:           new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true)
-	return &Client{
-		credentials: credentials,
-		transport:   transport,
-		http: &http.Client{
-			Transport:     transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
+	return &Client{credentials: credentials, transport: transport}
 }
 
 // Do sends the request, with the configured headers and credentials added, and returns the answer whatever its status. It
-// has no time-out but the request's context. The request's URL is made from the endpoint's (Endpoint.URL, Endpoint.MetricsURL).
+// has no time-out but the request's context. The request's URL is made from the endpoint's (Endpoint.URL, Endpoint.MetricsURL);
+// an error does not repeat it, as it may hold secrets.
 // Once Do has returned an error, or the answer's body has been closed, nobody reads the request's body any more.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	c.credentials.apply(req)
 	if req.Body == nil {
-		return c.http.Do(req)
+		return c.transport.RoundTrip(req)
 	}
 	w := &writing{ctx: req.Context(), ended: make(chan struct{}, 1)}
-	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+	resp, err := c.transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:      w.begin,
 		WroteRequest: w.end,
 	})))

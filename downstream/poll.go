@@ -65,12 +65,7 @@ func (c *Client) getMetrics(ctx context.Context, ep Endpoint) (*http.Response, e
 		return nil, errors.New("cannot make a URL of it") // err would repeat the key
 	}
 	req.Close = true
-	resp, err := c.Do(req)
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		return nil, failed.Err // failed itself repeats the URL, and with it the key
-	}
-	return resp, err
+	return c.Do(req)
 }
 
 func checkStatus(resp *http.Response) error {

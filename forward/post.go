@@ -59,7 +59,8 @@ func (f *failure) Error() string { return f.err.Error() }
 // otherwise keep all nodes from the good ones.
 func (f *failure) blamesNode() bool { return f != nil && (f.kind == failed || f.kind == refused) }
 
-// A poster sends requests to one node, and reads a request's body no more once the answer's is closed. *downstream.Client is one.
+// A poster sends requests to one node. It reads a request's body no more once the answer's is closed, and names no URL in an
+// error. *downstream.Client is one.
 type poster interface {
 	Do(*http.Request) (*http.Response, error)
 	Close()
@@ -130,10 +131,6 @@ func (v *visit) post(r *buffer.Record) *failure {
 }
 
 func (v *visit) unanswered(err error) *failure {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err // its own text has the URL, and with it what may be a secret
-	}
 	cause := context.Cause(v.request.Context())
 	switch {
 	case errors.Is(cause, errTimeout):

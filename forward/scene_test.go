@@ -283,7 +283,7 @@ func (n *fakeNode) Do(req *http.Request) (*http.Response, error) {
 	taken := r.err == nil && r.status < 300 || r.arrived
 	n.got = append(n.got, arrival{at, string(body), req.URL.Path, taken})
 	if r.err != nil {
-		return nil, &url.Error{Op: "Post", URL: req.URL.String(), Err: r.err}
+		return nil, r.err
 	}
 	if r.header == nil {
 		r.header = http.Header{}
