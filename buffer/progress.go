@@ -121,9 +121,17 @@ func (p *Progress) begin() {
 	}
 }
 
-// AppendBinary appends p's binary form to b: at most MaxProgressSize bytes. Above 128 spans the shortest are left out, never
-// the first, and of equally long ones the newer: what is left out is sent once more. p itself forgets nothing. It is an
-// error when Log or Done is not as Progress says.
+// Shortened returns p with at most n spans behind the first: the longest, and of equally long ones the older. What is left out is
+// sent once more.
+func (p Progress) Shortened(n int) Progress {
+	if len(p.Done) == 0 {
+		return p
+	}
+	return Progress{Log: p.Log, Done: append([]Span{p.Done[0]}, p.longest(n)...)}
+}
+
+// AppendBinary appends p's binary form to b: at most MaxProgressSize bytes. Above 128 spans it is that of p Shortened. p itself
+// forgets nothing. It is an error when Log or Done is not as Progress says.
 func (p Progress) AppendBinary(b []byte) ([]byte, error) {
 	if err := p.check(); err != nil {
 		return b, fmt.Errorf("encode progress: %w", err)

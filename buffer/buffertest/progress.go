@@ -148,7 +148,8 @@ func manySpansAreSaved(s *scene) {
 	s.append(buffer.Main, 100)
 	for _, p := range s.consume("readers", buffer.Main) {
 		progress := s.load(p)
-		progress.Add(buffer.Span{To: 1})
+		_, next := s.bounds(p)
+		progress.Add(buffer.Span{To: next})
 		for i := range buffer.Offset(spans) {
 			progress.Add(buffer.Span{From: 10 * (i + 1), To: 10*(i+1) + 1 + i%9})
 		}

@@ -1,0 +1,185 @@
+package kafka
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+// A commit is what a group has committed for one partition: an offset, and the rest of the progress in the commit's metadata,
+// which FORMAT.md describes.
+type commit struct {
+	offset buffer.Offset // -1: nothing was committed
+	// writer is a random name of who has saved it, empty when that was not us.
+	writer   string
+	anchor   anchor
+	anchored bool
+	spans    []buffer.Span // behind the committed offset
+}
+
+const (
+	commitVersion = "1"
+	// maxMetadata is what Kafka takes by default (offset.metadata.max.bytes).
+	maxMetadata = 4096
+)
+
+// metadata is the text that goes with the committed offset.
+func (c commit) metadata() (string, error) {
+	progress := buffer.Progress{Done: append([]buffer.Span{{To: c.offset}}, c.spans...)}
+	binary, err := progress.AppendBinary(nil)
+	if err != nil {
+		return "", err
+	}
+	anchor := "-"
+	if c.anchored {
+		anchor = strconv.FormatInt(int64(c.anchor.offset), 10) + ":" + strconv.FormatUint(uint64(c.anchor.sum), 16)
+	}
+	return strings.Join([]string{commitVersion, c.writer, anchor, base64.StdEncoding.EncodeToString(binary)}, " "), nil
+}
+
+// parseCommit reads what was committed. Metadata of somebody else, such as a tool that has reset the offset, counts as none. The
+// error wraps buffer.ErrNewerVersion.
+func parseCommit(offset int64, metadata string) (commit, error) {
+	c := commit{offset: buffer.Offset(max(offset, -1))}
+	version, rest, _ := strings.Cut(metadata, " ")
+	if n, err := strconv.Atoi(version); err == nil && n > 1 && strings.Count(rest, " ") >= 2 {
+		return c, fmt.Errorf("progress of version %d, known is up to %s: %w", n, commitVersion, buffer.ErrNewerVersion)
+	}
+	fields := strings.Split(rest, " ")
+	if c.offset < 0 || version != commitVersion || len(fields) != 3 {
+		return c, nil
+	}
+	binary, err := base64.StdEncoding.DecodeString(fields[2])
+	if err != nil {
+		return c, nil
+	}
+	var progress buffer.Progress
+	if err := progress.UnmarshalBinary(binary); err != nil {
+		if errors.Is(err, buffer.ErrNewerVersion) {
+			return c, err
+		}
+		return c, nil
+	}
+	if progress.Committed() != c.offset {
+		return c, nil // somebody has moved the offset and left the text as it was
+	}
+	c.writer, c.spans = fields[0], progress.Done[1:]
+	if at, checksum, ok := strings.Cut(fields[1], ":"); ok {
+		o, err1 := strconv.ParseInt(at, 10, 64)
+		n, err2 := strconv.ParseUint(checksum, 16, 32)
+		c.anchor, c.anchored = anchor{buffer.Offset(o), uint32(n)}, err1 == nil && err2 == nil
+	}
+	return c, nil
+}
+
+// Load is as buffer.Partition says. An offset that a tool has committed counts as everything before it done.
+func (p *partition) Load(ctx context.Context) (buffer.Progress, error) {
+	c, err := p.member.committed(ctx, p.lane.topic, p.number)
+	if err != nil {
+		return buffer.Progress{}, fmt.Errorf("load progress of %v: %w", p.id, err)
+	}
+	spans, err := p.lane.boundsOf(ctx, p.number)
+	if err != nil {
+		return buffer.Progress{}, fmt.Errorf("load progress of %v: %w", p.id, err)
+	}
+	why, err := p.foreign(ctx, c, spans[0])
+	if err != nil {
+		return buffer.Progress{}, fmt.Errorf("load progress of %v: %w", p.id, err)
+	}
+	if why != "" {
+		p.lane.tellReplaced(p.number, why)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commit = c
+	if c.offset < 0 || why != "" {
+		return buffer.Progress{Log: p.id.Log, Done: []buffer.Span{{To: spans[0].From}}}, nil
+	}
+	if c.anchored {
+		p.anchors = anchors{c.anchor}
+	}
+	return buffer.Progress{Log: p.id.Log, Done: append([]buffer.Span{{To: c.offset}}, slices.Clone(c.spans)...)}, nil
+}
+
+// foreign says why a commit belongs to another topic of the same name, if it does.
+func (p *partition) foreign(ctx context.Context, c commit, kept buffer.Span) (why string, err error) {
+	if c.offset > kept.To {
+		return fmt.Sprintf("it ends at %d, %d blocks of it had been forwarded", kept.To, c.offset), nil
+	}
+	if !c.anchored {
+		return "", nil
+	}
+	same, err := p.lane.holds(ctx, p.number, c.anchor)
+	if err != nil || same {
+		return "", err
+	}
+	return fmt.Sprintf("another block stands at offset %d", c.anchor.offset), nil
+}
+
+// Save is as buffer.Partition says. Between two generations of the group nothing can be saved, which is ErrUnavailable.
+func (p *partition) Save(ctx context.Context, progress buffer.Progress) error {
+	if progress.Log != p.id.Log {
+		return fmt.Errorf("save progress of %v: it belongs to log %q", p.id, progress.Log)
+	}
+	c := p.commitOf(progress)
+	for {
+		err := p.trySave(ctx, c)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, kafka.OffsetMetadataTooLarge) && len(c.spans) > 0:
+			// The broker takes less than usual (offset.metadata.max.bytes). What is forgotten is sent again.
+			c.spans = buffer.Progress{Done: append([]buffer.Span{{To: c.offset}}, c.spans...)}.Shortened(len(c.spans) / 2).Done[1:]
+		default:
+			return fmt.Errorf("save progress of %v: %w", p.id, err)
+		}
+	}
+}
+
+func (p *partition) commitOf(progress buffer.Progress) commit {
+	c := commit{offset: progress.Committed(), writer: p.member.writer}
+	if len(progress.Done) > 1 {
+		c.spans = slices.Clone(progress.Done[1:])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.anchor, c.anchored = p.anchors.before(c.offset)
+	return c
+}
+
+func (p *partition) trySave(ctx context.Context, c commit) error {
+	metadata, err := c.metadata()
+	if err != nil {
+		return err
+	}
+	if len(metadata) > maxMetadata {
+		return kafka.OffsetMetadataTooLarge
+	}
+	if p.fenced.Load() {
+		return buffer.ErrFenced
+	}
+	if err := p.member.commit(ctx, p, kafka.OffsetCommit{Partition: p.number, Offset: int64(c.offset), Metadata: metadata}); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commit = c
+	p.anchors.forget(c.offset)
+	return nil
+}
+
+// committedBySomebodyElse says whether a commit is neither what we have loaded nor one of ours.
+func (p *partition) committedBySomebodyElse(c commit) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ours := c.writer == p.member.writer
+	return !ours && (c.offset != p.commit.offset || c.writer != p.commit.writer)
+}

@@ -1,0 +1,125 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/ingestgw/ingestgw/internal/credentials"
+)
+
+const (
+	clientID = "ingestgw"
+	// dialTimeout bounds a connection's start, TLS and SASL included.
+	dialTimeout = 3 * time.Second
+	// metadataTTL is how old what is known of leaders may be. kafka-go does not ask again when a broker says that it leads no
+	// more, so this is also how long a partition is written to in vain.
+	metadataTTL = time.Second
+	// requestTimeout bounds every request but those that store a block.
+	requestTimeout = 10 * time.Second
+)
+
+// A dialer opens connections to brokers, and authenticates on them, as the settings say.
+type dialer struct {
+	net  net.Dialer
+	tls  *credentials.TLS // nil: without TLS
+	sasl sasl.Mechanism   // nil: none
+}
+
+// newDialer loads what cfg names.
+func newDialer(cfg Config, log *slog.Logger) (*dialer, error) {
+	d := &dialer{net: net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}}
+	var errs []error
+	if cfg.TLS.Enabled {
+		t, err := credentials.LoadTLS(tlsPrefix, cfg.TLS.TLSConfig, log)
+		errs = append(errs, err)
+		d.tls = t
+	}
+	if cfg.SASL.Mechanism != "" {
+		password := credentials.Secret("INGESTGW_KAFKA_SASL_PASSWORD_FILE", cfg.SASL.PasswordFile, log)
+		errs = append(errs, password.Load())
+		d.sasl = &mechanism{SASLConfig: cfg.SASL, password: password}
+	}
+	return d, errors.Join(errs...)
+}
+
+// dial opens one connection. TLS is done here and not by kafka-go, because certificates may change.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.net.DialContext(ctx, network, address)
+	if err != nil || d.tls == nil {
+		return conn, err
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	secure := tls.Client(conn, d.tls.Config(host))
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("TLS handshake with broker %s: %w", address, err), conn.Close())
+	}
+	return secure, nil
+}
+
+// transport returns a pool of connections that knows the leaders of these topics.
+func (d *dialer) transport(topics ...string) *kafka.Transport {
+	return &kafka.Transport{
+		Dial:           d.dial,
+		DialTimeout:    dialTimeout,
+		MetadataTTL:    metadataTTL,
+		MetadataTopics: topics,
+		ClientID:       clientID,
+		SASL:           d.sasl,
+	}
+}
+
+// group returns the dialer that kafka-go's consumer groups want.
+func (d *dialer) group() *kafka.Dialer {
+	return &kafka.Dialer{ClientID: clientID, Timeout: dialTimeout, DialFunc: d.dial, SASLMechanism: d.sasl}
+}
+
+// A mechanism is the configured one with the password of the moment.
+type mechanism struct {
+	SASLConfig
+	password *credentials.File[string]
+}
+
+// Name implements sasl.Mechanism.
+func (m *mechanism) Name() string {
+	switch m.Mechanism {
+	case saslSCRAM256:
+		return scram.SHA256.Name()
+	case saslSCRAM512:
+		return scram.SHA512.Name()
+	}
+	return plain.Mechanism{}.Name()
+}
+
+// Start implements sasl.Mechanism.
+func (m *mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
+	now, err := m.now()
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare SASL (INGESTGW_KAFKA_SASL_USER, _PASSWORD_FILE): %w", err)
+	}
+	return now.Start(ctx)
+}
+
+func (m *mechanism) now() (sasl.Mechanism, error) {
+	switch m.Mechanism {
+	case saslSCRAM256:
+		return scram.Mechanism(scram.SHA256, m.User, m.password.Get())
+	case saslSCRAM512:
+		return scram.Mechanism(scram.SHA512, m.User, m.password.Get())
+	}
+	return plain.Mechanism{Username: m.User, Password: m.password.Get()}, nil
+}

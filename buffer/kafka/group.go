@@ -1,0 +1,551 @@
+package kafka
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+const (
+	// rebalanceTimeout is how long the group waits for its members when it shares the partitions out anew, and how long we go on
+	// with ours when we hear nothing from it.
+	rebalanceTimeout = 30 * time.Second
+	// heartbeat is how often we tell the group that we are there. A rebalance is heard of with its answer.
+	heartbeat = time.Second
+	// joinBackoff is the wait after a failure to join.
+	joinBackoff = 500 * time.Millisecond
+	// groupTimeout bounds one request to the group's coordinator.
+	groupTimeout = 3 * time.Second
+	// watchPartitions is how often it is asked whether there are more partitions.
+	watchPartitions = 10 * time.Second
+	// retryTopics is how often it is asked whether a topic that was not there has come.
+	retryTopics = 2 * time.Second
+	// leaveWithin bounds how long Consume waits for its leaving of the group.
+	leaveWithin = 3 * time.Second
+	// stuckAfter is for how long a member with something to read may read nothing before it gives its partitions to others.
+	stuckAfter = 5 * time.Minute
+	// stuckPause is how long it stays away then.
+	stuckPause = 30 * time.Second
+	// watchStuck is how often that is looked at.
+	watchStuck = 15 * time.Second
+)
+
+// Consume is as buffer.Store says. group is the consumer group's name.
+//
+// One rule covers whatever ends a generation of the group, since kafka-go does not tell a rebalance from a coordinator that is
+// gone: everything goes on as it was, but nothing is committed, until the next generation begins or the rebalance time-out has
+// passed. Then partitions that are still ours go on, unless another process has committed to them in between.
+func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane, fn func(context.Context, buffer.Partition) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m := &member{
+		s: s, group: group, fn: fn, running: ctx, fail: cancel,
+		log:     s.log.With("group", group),
+		writer:  rand.Text()[:8],
+		holding: map[place]*holding{},
+		last:    map[place]<-chan struct{}{},
+		lanes:   map[string]*lane{},
+	}
+	m.balancer = &sticky{held: m.held}
+	for _, name := range lanes {
+		l := s.lane(name)
+		m.lanes[l.topic] = l
+	}
+	m.run(ctx)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// A member is one Consume: our membership in a group.
+type member struct {
+	s        *Store
+	group    string
+	fn       func(context.Context, buffer.Partition) error
+	running  context.Context         // of Consume; the contexts of fn come of it
+	fail     context.CancelCauseFunc // ends running, with an error
+	log      *slog.Logger
+	writer   string // tells our commits from those of others
+	lanes    map[string]*lane
+	balancer *sticky
+	runs     sync.WaitGroup // of fn
+
+	mu         sync.Mutex
+	generation *kafka.Generation // nil between two of them
+	number     int32             // of the last one
+	holding    map[place]*holding
+	last       map[place]<-chan struct{} // closed when what ran for a partition has returned
+	ended      bool                      // no partitions are handed out any more
+}
+
+// A place names a partition within a cluster.
+type place struct {
+	topic  string
+	number int
+}
+
+// A holding is a partition that is ours, and the run of fn for it.
+type holding struct {
+	*partition
+	cancel context.CancelFunc
+}
+
+// run takes part in the group until ctx ends, and returns when everything has ended.
+func (m *member) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		topics := m.topics(ctx)
+		if len(topics) == 0 {
+			sleep(ctx, retryTopics)
+			continue
+		}
+		pause := m.join(ctx, topics)
+		if pause > 0 {
+			sleep(ctx, pause)
+		}
+	}
+	m.end()
+}
+
+// topics are those that exist, or could be created.
+func (m *member) topics(ctx context.Context) []string {
+	var topics []string
+	for name, l := range m.lanes {
+		if _, err := l.ready(ctx); err != nil {
+			if ctx.Err() == nil {
+				m.log.Error("a topic cannot be forwarded yet", "topic", name, "err", err)
+			}
+			continue
+		}
+		topics = append(topics, name)
+	}
+	slices.Sort(topics)
+	return topics
+}
+
+// join is in the group with these topics until ctx ends, further topics have come, or we get stuck; then it returns for how long
+// to stay away. What is held stays held when it returns.
+func (m *member) join(ctx context.Context, topics []string) (pause time.Duration) {
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID: m.group, Brokers: m.s.cfg.Brokers, Dialer: m.s.dialer.group(), Topics: topics,
+		GroupBalancers:         []kafka.GroupBalancer{m.balancer},
+		HeartbeatInterval:      min(heartbeat, m.s.cfg.SessionTimeout/3),
+		SessionTimeout:         m.s.cfg.SessionTimeout,
+		RebalanceTimeout:       rebalanceTimeout,
+		JoinGroupBackoff:       joinBackoff,
+		Timeout:                groupTimeout,
+		PartitionWatchInterval: watchPartitions,
+		WatchPartitionChanges:  true,
+		StartOffset:            kafka.FirstOffset,
+	})
+	if err != nil { // a bug: our settings have been validated
+		m.fail(fmt.Errorf("join consumer group %s: %w", m.group, err))
+		return 0
+	}
+	stay, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() { m.watch(stay, leave, len(topics) < len(m.lanes)) })
+	m.generations(stay, group)
+	leave(nil)
+	watching.Wait()
+	if ctx.Err() != nil {
+		m.drain() // while we are still a member, so that what they save at the end counts
+	}
+	stuck := errors.Is(context.Cause(stay), errStuck)
+	if stuck {
+		m.loseAll("no block was read for minutes")
+		pause = stuckPause
+	}
+	m.leave(group)
+	return pause
+}
+
+var (
+	errStuck     = errors.New("no block was read for minutes, though there are some")
+	errMoreLanes = errors.New("a topic has come")
+)
+
+// watch ends a membership that is stuck, or that lacks topics which have come.
+func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacking bool) {
+	stuck := time.NewTicker(watchStuck)
+	defer stuck.Stop()
+	topics := time.NewTicker(retryTopics)
+	defer topics.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stuck.C:
+			if m.stuck() {
+				m.log.Error("leaving the group for a moment, so that others can try: nothing was read for minutes, though there are blocks",
+					"after", stuckAfter, "away", stuckPause)
+				leave(errStuck)
+				return
+			}
+		case <-topics.C:
+			if lacking && len(m.topics(ctx)) == len(m.lanes) {
+				leave(errMoreLanes)
+				return
+			}
+		}
+	}
+}
+
+// stuck says whether there is something to read, others could do so, and nothing was read for long.
+func (m *member) stuck() bool {
+	if m.balancer.alone() {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting := false
+	for _, h := range m.holding {
+		read, behind := h.reading()
+		if time.Since(read) < stuckAfter {
+			return false
+		}
+		waiting = waiting || behind
+	}
+	return waiting
+}
+
+// reading says when something was last read, and whether there is more.
+func (p *partition) reading() (read time.Time, behind bool) {
+	next, known := p.lane.reach(p.number)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.read, known && p.position < next
+}
+
+// generations takes part in one generation after the other until stay ends.
+func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
+	for {
+		g, err := group.Next(stay)
+		switch {
+		case stay.Err() != nil:
+			return
+		case err != nil:
+			m.s.metrics.groupErrors.Inc()
+			m.log.Warn("cannot join the consumer group, trying again", "err", err)
+			continue
+		}
+		m.begin(g)
+		g.Start(func(over context.Context) {
+			<-over.Done()
+			m.over(g)
+		})
+		m.adopt(g)
+	}
+}
+
+// begin makes a generation the current one.
+func (m *member) begin(g *kafka.Generation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.generation, m.number = g, g.ID
+	m.s.metrics.generations.Inc()
+}
+
+// over is called when a generation has ended. If there is no other one when the rebalance time-out has passed, others have got what
+// was ours.
+func (m *member) over(g *kafka.Generation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.generation != g || m.ended {
+		return
+	}
+	m.generation = nil
+	m.runs.Go(func() { // ends with the time-out, or with running
+		if !sleep(m.running, rebalanceTimeout) {
+			return
+		}
+		m.mu.Lock()
+		alone := m.generation == nil && m.number == g.ID
+		m.mu.Unlock()
+		if alone {
+			m.loseAll("the group has not been heard of for longer than a rebalance may take")
+		}
+	})
+}
+
+// adopt starts what a generation has given us anew, goes on with what we have had, and ends the rest.
+func (m *member) adopt(g *kafka.Generation) {
+	assigned := map[place]bool{}
+	for topic, list := range g.Assignments {
+		for _, a := range list {
+			assigned[place{topic, a.ID}] = true
+		}
+	}
+	m.mu.Lock()
+	var had []*holding
+	for at, h := range m.holding {
+		if assigned[at] {
+			had = append(had, h)
+		} else {
+			m.lose(at, h)
+		}
+	}
+	m.mu.Unlock()
+	for _, h := range m.taken(had) {
+		m.log.Info("another process has committed to a partition of ours: starting it anew", "partition", h.id.String())
+		m.mu.Lock()
+		m.lose(place{h.lane.topic, h.number}, h)
+		m.mu.Unlock()
+	}
+	m.log.Info("generation of the consumer group", "generation", g.ID, "partitions", len(assigned), "kept", len(had))
+	for at := range assigned {
+		m.hold(at)
+	}
+	m.s.metrics.assigned.Set(float64(len(assigned)))
+}
+
+// taken are those of our partitions to which another process has committed since we have last loaded or saved. When it cannot be
+// known, all are.
+func (m *member) taken(had []*holding) []*holding {
+	asked := map[string][]int{}
+	for _, h := range had {
+		asked[h.lane.topic] = append(asked[h.lane.topic], h.number)
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	commits, err := m.commits(m.running, asked)
+	if err != nil {
+		m.log.Warn("cannot ask what was committed meanwhile: starting all partitions anew", "err", err)
+		return had
+	}
+	return slices.DeleteFunc(had, func(h *holding) bool {
+		c, ok := commits[place{h.lane.topic, h.number}]
+		return ok && !h.committedBySomebodyElse(c)
+	})
+}
+
+// hold runs fn for a partition, unless that is so already.
+func (m *member) hold(at place) {
+	l := m.lanes[at.topic]
+	known, err := l.ready(m.running)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended || m.holding[at] != nil {
+		return
+	}
+	if err != nil {
+		m.log.Error("a partition that is ours cannot be forwarded", "topic", at.topic, "partition", at.number, "err", err)
+		return
+	}
+	m.start(at, l.id(known, at.number))
+}
+
+// start runs fn for a partition once what ran for it before has returned. m.mu is held.
+func (m *member) start(at place, id buffer.PartitionID) {
+	ctx, cancel := context.WithCancel(m.running)
+	h := &holding{
+		partition: &partition{id: id, lane: m.lanes[at.topic], number: at.number, member: m, read: time.Now(), commit: commit{offset: -1}},
+		cancel:    cancel,
+	}
+	before, done := m.last[at], make(chan struct{})
+	m.holding[at], m.last[at] = h, done
+	m.runs.Go(func() { // ends when the partition is lost, or with running
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := m.fn(ctx, h.partition); err != nil {
+			m.fail(err)
+		}
+	})
+}
+
+// lose ends fn for a partition that is ours no more. m.mu is held.
+func (m *member) lose(at place, h *holding) {
+	h.fenced.Store(true)
+	h.cancel()
+	delete(m.holding, at)
+}
+
+func (m *member) loseAll(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log.Warn("giving up all partitions", "why", why, "partitions", len(m.holding))
+	for at, h := range m.holding {
+		m.lose(at, h)
+	}
+}
+
+// loseOne gives up a partition, if p still is what runs for it.
+func (m *member) loseOne(p *partition) (at place, lost bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at = place{p.lane.topic, p.number}
+	h := m.holding[at]
+	if h == nil || h.partition != p {
+		return at, false
+	}
+	m.lose(at, h)
+	return at, true
+}
+
+// handOutAnew ends fn for a partition and runs it again from the beginning.
+func (m *member) handOutAnew(p *partition) {
+	if at, lost := m.loseOne(p); lost {
+		m.hold(at)
+	}
+}
+
+// held is what the group is told that we hold.
+func (m *member) held() ownership {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := ownership{Generation: m.number, Partitions: map[string][]int{}}
+	for at := range m.holding {
+		o.Partitions[at.topic] = append(o.Partitions[at.topic], at.number)
+	}
+	return o
+}
+
+// drain ends all functions and waits for them. Their contexts have ended.
+func (m *member) drain() {
+	m.mu.Lock()
+	m.ended = true
+	m.mu.Unlock()
+	m.runs.Wait()
+}
+
+// end gives up everything once nothing runs any more.
+func (m *member) end() {
+	m.drain()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for at, h := range m.holding {
+		m.lose(at, h)
+	}
+	m.s.metrics.assigned.Set(0)
+}
+
+// leave leaves the group. It is waited for in vain when Kafka is away.
+func (m *member) leave(group *kafka.ConsumerGroup) {
+	left := make(chan struct{})
+	go func() { // ends after a few time-outs of requests at the latest
+		defer close(left)
+		_ = group.Close() // never fails
+	}()
+	timer := time.NewTimer(leaveWithin)
+	defer timer.Stop()
+	select {
+	case <-left:
+	case <-timer.C:
+		m.log.Warn("leaving the consumer group takes long; Kafka gives our partitions to others after INGESTGW_KAFKA_SESSION_TIMEOUT",
+			slog.Duration("timeout", m.s.cfg.SessionTimeout))
+	}
+}
+
+// commit commits an offset of a partition as a member of the current generation.
+func (m *member) commit(ctx context.Context, p *partition, c kafka.OffsetCommit) error {
+	m.mu.Lock()
+	g := m.generation
+	m.mu.Unlock()
+	if g == nil {
+		return fmt.Errorf("%w: the consumer group is between two generations", buffer.ErrUnavailable)
+	}
+	answer, err := p.lane.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
+		GroupID: m.group, GenerationID: int(g.ID), MemberID: g.MemberID,
+		Topics: map[string][]kafka.OffsetCommit{p.lane.topic: {c}},
+	})
+	if err == nil {
+		err = errors.New("the coordinator's answer says nothing of it")
+		for _, one := range answer.Topics[p.lane.topic] {
+			if one.Partition == c.Partition {
+				err = one.Error
+			}
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kafka.OffsetMetadataTooLarge):
+		return err
+	case errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.FencedInstanceID):
+		return m.stale(p, g, err)
+	}
+	return fmt.Errorf("%w: %w", buffer.ErrUnavailable, err)
+}
+
+// stale is for a commit that was refused since the group has gone on without us: others have our partitions, unless we have
+// noticed meanwhile and are in the next generation ourselves.
+func (m *member) stale(p *partition, g *kafka.Generation, err error) error {
+	m.mu.Lock()
+	now := m.generation
+	m.mu.Unlock()
+	if now != g {
+		return fmt.Errorf("%w: %w", buffer.ErrUnavailable, err)
+	}
+	m.loseOne(p)
+	return fmt.Errorf("%w: %w", buffer.ErrFenced, err)
+}
+
+// committed is what the group has committed for one partition.
+func (m *member) committed(ctx context.Context, topic string, number int) (commit, error) {
+	commits, err := m.commits(ctx, map[string][]int{topic: {number}})
+	if err != nil {
+		return commit{}, err
+	}
+	c, ok := commits[place{topic, number}]
+	if !ok {
+		return commit{}, fmt.Errorf("%w: the coordinator's answer says nothing of it", buffer.ErrUnavailable)
+	}
+	return c, nil
+}
+
+// commits is what the group has committed for these partitions.
+func (m *member) commits(ctx context.Context, asked map[string][]int) (map[place]commit, error) {
+	var client *kafka.Client
+	for topic := range asked {
+		client = m.lanes[topic].client // any will do
+	}
+	answer, err := client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: m.group, Topics: asked})
+	if err == nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("committed offsets: %w: %w", buffer.ErrUnavailable, err)
+	}
+	commits := map[place]commit{}
+	for topic, list := range answer.Topics {
+		for _, one := range list {
+			if one.Error != nil {
+				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w: %w", topic, one.Partition, buffer.ErrUnavailable, one.Error)
+			}
+			c, err := parseCommit(one.CommittedOffset, one.Metadata)
+			if err != nil {
+				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w", topic, one.Partition, err)
+			}
+			commits[place{topic, one.Partition}] = c
+		}
+	}
+	return commits, nil
+}
+
+// sleep waits and says whether it was long enough, or ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,223 @@
+// Package kafka implements buffer.Store on Apache Kafka topics.
+//
+// Each lane is a topic, each block a message (FORMAT.md). Any number of processes append to a topic; of those in a group, each
+// consumes partitions of its own.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+// Store keeps blocks in Kafka. It implements buffer.Store.
+type Store struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	dialer  *dialer
+	addr    net.Addr
+	around  func(kafka.RoundTripper) kafka.RoundTripper // for tests: stands between us and the brokers
+
+	ctx     context.Context // of requests that store blocks: ends when Close gives up waiting
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when no further blocks are taken
+
+	under sync.WaitGroup // Appends, tries, and the goroutine that checks topics
+	rooms sync.Pool      // of *room
+
+	mu     sync.Mutex
+	closed bool
+	lanes  map[buffer.Lane]*lane
+}
+
+var _ buffer.Store = (*Store)(nil)
+
+// openTimeout bounds how long Open waits for Kafka.
+const openTimeout = 5 * time.Second
+
+// Open returns a Store whose topic for the main lane exists, or says in the log why it does not: a Kafka that cannot be reached is
+// no error, since the process then answers senders 503 and goes on as soon as it can. An error is a setting that is wrong, a file
+// that cannot be read, or with KAFKA_STRICT a topic that is not safe. Metrics are registered with reg, which may be nil, until
+// Close.
+func Open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	return open(ctx, cfg, log, reg, nil)
+}
+
+func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Registerer,
+	around func(kafka.RoundTripper) kafka.RoundTripper,
+) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if len(cfg.Brokers) == 0 {
+		return nil, errors.New("INGESTGW_KAFKA_BROKERS is empty: give the addresses of brokers, such as kafka-0:9092")
+	}
+	dialer, err := newDialer(cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("load credentials for Kafka: %w", err)
+	}
+	s := &Store{
+		cfg:     cfg,
+		log:     log,
+		dialer:  dialer,
+		addr:    kafka.TCP(cfg.Brokers...),
+		around:  around,
+		closing: make(chan struct{}),
+		lanes:   map[buffer.Lane]*lane{},
+	}
+	s.metrics = newMetrics()
+	if err := s.metrics.register(reg); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	main := s.lane(buffer.Main)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	known, err := main.look(ctx)
+	if err == nil && known.refused != nil {
+		return nil, errors.Join(known.refused, s.Close(ctx))
+	}
+	if err != nil {
+		log.Error("Kafka cannot be used yet: senders get 503 until it can", "err", err)
+	}
+	s.under.Go(s.check) // ends with closing
+	return s, nil
+}
+
+// check looks at the topics now and then until the Store closes: what was safe may be changed, and what is not there may come.
+func (s *Store) check() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	go func() { // ends with closing, or with check
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		wait := checkEvery
+		for _, l := range s.all() {
+			if l.known.Load() == nil {
+				wait = checkAnew
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		for _, l := range s.all() {
+			l.lookAgain(ctx)
+		}
+	}
+}
+
+// MaxBlock is what max.message.bytes of the smallest topic leaves room for.
+func (s *Store) MaxBlock() int {
+	most := topicMaxBytes - overhead
+	for _, l := range s.all() {
+		if known := l.known.Load(); known != nil {
+			most = min(most, known.maxBlock)
+		}
+	}
+	return most
+}
+
+// Stats is as buffer.Store says. Bytes are an estimate: Kafka tells offsets only, so they are multiplied with the mean of the
+// blocks that this process has seen.
+func (s *Store) Stats(ctx context.Context) ([]buffer.PartitionStats, error) {
+	var stats []buffer.PartitionStats
+	for _, l := range s.all() {
+		known, err := l.ready(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("stats of topic %s: %w", l.topic, err)
+		}
+		bounds, err := l.bounds(ctx, known.partitions)
+		if err != nil {
+			return nil, err
+		}
+		for n, b := range bounds {
+			stats = append(stats, buffer.PartitionStats{
+				ID: l.id(known, n), First: b.From, Next: b.To, Bytes: int64(b.To-b.From) * l.seen.mean(),
+			})
+		}
+	}
+	return stats, nil
+}
+
+// Close is as buffer.Store says. Of blocks under way it gives up those that ctx leaves no time for.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	if first {
+		close(s.closing)
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends when nothing is under way; Close waits for it unless ctx ends twice
+		s.under.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("close the Kafka buffer: gave up on blocks under way: %w", ctx.Err())
+		s.cancel()
+		<-done // a request ends with its context
+	}
+	s.cancel()
+	for _, l := range s.all() {
+		l.close()
+	}
+	if first {
+		s.metrics.unregister()
+	}
+	return err
+}
+
+// enter says whether something may begin, and then keeps Close waiting until s.under is told that it has ended.
+func (s *Store) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.under.Add(1)
+	return true
+}
+
+func (s *Store) lane(name buffer.Lane) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[name]
+	if l == nil {
+		l = newLane(s, name)
+		s.lanes[name] = l
+	}
+	return l
+}
+
+func (s *Store) all() []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*lane, 0, len(s.lanes))
+	for _, l := range s.lanes {
+		all = append(all, l)
+	}
+	return all
+}

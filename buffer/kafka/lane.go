@@ -1,0 +1,159 @@
+package kafka
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+// A lane is a buffer.Lane and its topic. It has connections of its own, so that lanes do not wait for each other.
+type lane struct {
+	s         *Store
+	name      buffer.Lane
+	topic     string
+	transport *kafka.Transport
+	trips     kafka.RoundTripper // transport, or what a test has put around it
+	client    *kafka.Client
+	log       *slog.Logger
+	spread    spread
+	ends      ends
+
+	looking sync.Mutex // held while the topic is looked at
+	known   atomic.Pointer[topic]
+	seen    seen
+}
+
+// A topic is what is known of a lane's topic, once it is.
+type topic struct {
+	log        string // tells this topic of this cluster from others
+	partitions int
+	maxBlock   int
+	refused    error     // why nothing is stored there; nil when it may be used
+	at         time.Time // when the number of partitions was known
+}
+
+// seen is what the blocks that this process has stored or read were like.
+type seen struct{ blocks, bytes atomic.Int64 }
+
+func (s *seen) add(bytes int) {
+	s.blocks.Add(1)
+	s.bytes.Add(int64(bytes))
+}
+
+// mean is the bytes of a block. Before any was seen it is a guess.
+func (s *seen) mean() int64 {
+	const guess = 64 << 10
+	if n := s.blocks.Load(); n > 0 {
+		return max(1, s.bytes.Load()/n)
+	}
+	return guess
+}
+
+func newLane(s *Store, name buffer.Lane) *lane {
+	l := &lane{s: s, name: name, topic: s.cfg.TopicPrefix + "-" + string(name)}
+	l.log = s.log.With("topic", l.topic)
+	l.transport = s.dialer.transport(l.topic)
+	l.trips = l.transport
+	if s.around != nil {
+		l.trips = s.around(l.transport)
+	}
+	l.client = &kafka.Client{Addr: s.addr, Timeout: requestTimeout, Transport: l.trips}
+	return l
+}
+
+// close closes the connections that are idle, and the others once they are.
+func (l *lane) close() { l.transport.CloseIdleConnections() }
+
+// repartition is how often it is asked how many partitions there are.
+const repartition = time.Second
+
+// ready returns what is known of the topic. It looks for it, and creates it if it may, when nothing is known yet.
+func (l *lane) ready(ctx context.Context) (*topic, error) {
+	known := l.known.Load()
+	if known == nil {
+		var err error
+		if known, err = l.look(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if known.refused != nil {
+		return nil, known.refused
+	}
+	if time.Since(known.at) < repartition {
+		return known, nil
+	}
+	return l.recount(ctx, known), nil
+}
+
+// recount notices partitions that were added. The answer is out of the transport's cache.
+func (l *lane) recount(ctx context.Context, known *topic) *topic {
+	now := *known
+	now.at = time.Now()
+	if meta, err := l.metadata(ctx); err == nil && len(meta.Topics[0].Partitions) > 0 {
+		now.partitions = len(meta.Topics[0].Partitions)
+	}
+	l.known.CompareAndSwap(known, &now)
+	return &now
+}
+
+// metadata is what the cluster says of the topic. The error wraps buffer.ErrUnavailable.
+func (l *lane) metadata(ctx context.Context) (*kafka.MetadataResponse, error) {
+	meta, err := l.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{l.topic}})
+	if err == nil && len(meta.Brokers) == 0 {
+		err = errors.New("no broker answers")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka at %v for topic %s: %w: %w", l.s.cfg.Brokers, l.topic, buffer.ErrUnavailable, err)
+	}
+	return meta, nil
+}
+
+// look finds or creates the topic, and checks whether it is safe.
+func (l *lane) look(ctx context.Context) (*topic, error) {
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if known := l.known.Load(); known != nil { // somebody else was quicker
+		return known, nil
+	}
+	meta, err := l.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if errors.Is(meta.Topics[0].Error, kafka.UnknownTopicOrPartition) {
+		if meta, err = l.create(ctx, meta); err != nil {
+			return nil, err
+		}
+	}
+	if err := meta.Topics[0].Error; err != nil || len(meta.Topics[0].Partitions) == 0 {
+		return nil, fmt.Errorf("topic %s: %w: %w", l.topic, buffer.ErrUnavailable, errors.Join(err, errors.New("Kafka names no partitions yet")))
+	}
+	known := l.examine(ctx, meta)
+	l.known.Store(known)
+	return known, nil
+}
+
+// lookAgain is for the checks that go on while the topic is used.
+func (l *lane) lookAgain(ctx context.Context) {
+	meta, err := l.metadata(ctx)
+	if err != nil || meta.Topics[0].Error != nil || len(meta.Topics[0].Partitions) == 0 {
+		return // said by who uses it
+	}
+	l.known.Store(l.examine(ctx, meta))
+}
+
+// logName tells one topic from others, of this cluster and of other ones. A topic that was deleted and made anew has the same
+// name: kafka-go tells no topic ids. Progress tells those apart.
+func logName(cluster, topic string) string {
+	sum := sha256.Sum256([]byte(cluster + "\x00" + topic))
+	return "kafka-" + hex.EncodeToString(sum[:12])
+}
