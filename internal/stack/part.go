@@ -112,7 +112,7 @@ func build(ctx context.Context, p Part, path string, say func(string)) error {
 	cmd.Dir = tmp // outside of every module
 	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go install %s@%s: %w\n%s", pkg, version, err, tail(out, 4<<10))
+		return fmt.Errorf("go install %s@%s: %w\n%s", pkg, version, err, tail(out))
 	}
 	return os.Rename(filepath.Join(tmp, string(p)), path)
 }
@@ -150,17 +150,20 @@ func GoBuild(ctx context.Context, dir, pkg, out string, flags ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Dir = dir
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", pkg, err, tail(msg, 4<<10))
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, tail(msg))
 	}
 	return nil
 }
 
-// tail is the last n bytes of b, from the start of a line when b is longer.
-func tail(b []byte, n int) []byte {
-	if len(b) <= n {
+// tailSize is how much of what a program has printed is shown, in bytes.
+const tailSize = 4 << 10
+
+// tail is the last tailSize bytes of b, from the start of a line when b is longer.
+func tail(b []byte) []byte {
+	if len(b) <= tailSize {
 		return b
 	}
-	b = b[len(b)-n:]
+	b = b[len(b)-tailSize:]
 	for i, c := range b {
 		if c == '\n' {
 			return b[i+1:]

@@ -38,8 +38,12 @@ type Spec struct {
 	Files map[string]string
 	// Ready is a URL that answers 200 once the program works. Empty: it works once its process runs.
 	Ready string
-	// ReadyWithin bounds the wait for Ready. 0 is a minute.
+	// Answers, when not nil, is asked in place of Ready, for a program that does not speak HTTP; nil is its answer once it works.
+	Answers func(context.Context, *Process) error
+	// ReadyWithin bounds the wait for Ready or Answers. 0 is a minute.
 	ReadyWithin time.Duration
+	// StopStatus is the exit status of a program that SIGTERM has ended in order. A JVM always ends with 143.
+	StopStatus int
 	// Say, when not nil, is told what takes long: that a part is being installed.
 	Say func(string)
 }
@@ -63,6 +67,19 @@ type run struct {
 
 // Launch starts a server and returns when it is ready. The caller ends it with Kill or Stop, and gives its ports back with Close.
 func Launch(ctx context.Context, spec Spec) (*Process, error) {
+	p, err := prepare(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.start(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare is Launch without the start: the program is installed and the addresses are known.
+func prepare(ctx context.Context, spec Spec) (*Process, error) {
 	if spec.Binary == "" {
 		path, err := Install(ctx, spec.Part, spec.Say)
 		if err != nil {
@@ -79,10 +96,6 @@ func Launch(ctx context.Context, spec Spec) (*Process, error) {
 	if err := p.takePorts(); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
-	}
-	if err := p.start(ctx); err != nil {
-		p.Close()
-		return nil, err
 	}
 	return p, nil
 }
@@ -129,7 +142,7 @@ func (p *Process) start(ctx context.Context) error {
 	p.mu.Lock()
 	p.run = r
 	p.mu.Unlock()
-	if err := p.awaitReady(ctx, r, fill.Replace(p.spec.Ready)); err != nil {
+	if err := p.awaitReady(ctx, r); err != nil {
 		p.Kill()
 		return fmt.Errorf("start %s: %w\n%s", p.spec.Name, err, p.Log())
 	}
@@ -154,9 +167,14 @@ func begin(cmd *exec.Cmd) (*run, error) {
 	return r, <-started
 }
 
-func (p *Process) awaitReady(ctx context.Context, r *run, url string) error {
-	if url == "" {
-		return nil
+func (p *Process) awaitReady(ctx context.Context, r *run) error {
+	answers := p.spec.Answers
+	if answers == nil {
+		if p.spec.Ready == "" {
+			return nil
+		}
+		url := p.filler().Replace(p.spec.Ready)
+		answers = func(ctx context.Context, _ *Process) error { return answersOK(ctx, url) }
 	}
 	within := p.spec.ReadyWithin
 	if within == 0 {
@@ -167,7 +185,7 @@ func (p *Process) awaitReady(ctx context.Context, r *run, url string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := answersOK(ctx, url)
+		err := answers(ctx, p)
 		if err == nil {
 			return nil
 		}
@@ -321,10 +339,16 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 	_ = p.Signal(syscall.SIGCONT)
 	_ = p.Signal(syscall.SIGTERM)
-	if err := p.Wait(ctx); err != nil {
+	if err := p.Wait(ctx); err != nil && !p.stoppedWell(err) {
 		return fmt.Errorf("stop %s: %w\n%s", p.spec.Name, err, p.Log())
 	}
 	return nil
+}
+
+// stoppedWell is whether err, which Wait has returned, is how the program ends when it ends in order.
+func (p *Process) stoppedWell(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == p.spec.StopStatus
 }
 
 // Freeze stops the process where it stands, with SIGSTOP: its connections stay open and nobody answers.
@@ -364,7 +388,7 @@ func (p *Process) Restart(ctx context.Context, change func(*Spec)) error {
 	}
 	if change != nil {
 		spec := p.spec
-		spec.Args, spec.Env = slices.Clone(spec.Args), slices.Clone(spec.Env)
+		spec.Args, spec.Env, spec.Files = slices.Clone(spec.Args), slices.Clone(spec.Env), maps.Clone(spec.Files)
 		change(&spec)
 		spec.Name, spec.Listen, spec.Dir = p.spec.Name, p.spec.Listen, p.spec.Dir
 		p.spec = spec
@@ -385,18 +409,17 @@ func (p *Process) LogPath() string { return p.spec.Dir + ".log" }
 
 // Log is the end of the output, at most 4 KiB, whole lines.
 func (p *Process) Log() string {
-	const size = 4 << 10
 	f, err := os.Open(p.LogPath())
 	if err != nil {
 		return err.Error()
 	}
 	defer f.Close()
 	if end, err := f.Seek(0, io.SeekEnd); err == nil {
-		_, _ = f.Seek(max(0, end-size-1), io.SeekStart)
+		_, _ = f.Seek(max(0, end-tailSize-1), io.SeekStart)
 	}
 	text, err := io.ReadAll(f)
 	if err != nil {
 		return err.Error()
 	}
-	return string(tail(text, size))
+	return string(tail(text))
 }
