@@ -28,7 +28,7 @@ static: ## Format, vet, lint
 race: ## Unit tests and fuzz seeds under the race detector
 	$(call stage,race,$(GO) test -race -short -timeout 10m ./...)
 
-servers: ## Install the real servers that tests use (built once, then cached)
+servers: ## Install the real servers that tests use (once, then cached); as root on Debian, Java and Maven too
 	$(call stage,servers,$(GO) run ./internal/stack/install > /dev/null)
 
 whole: servers ## All tests, with the real servers

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Part is a program that is installed from its Go module, in exactly one version.
+// A Part is what is installed in exactly one version: a program, from its Go module, or Kafka's jars, by Maven.
 type Part string
 
 // The parts. Their versions stand in Module and nowhere else.
@@ -22,19 +22,21 @@ const (
 	Vmselect     Part = "vmselect"
 	Vmagent      Part = "vmagent"
 	Prometheus   Part = "prometheus"
+	KafkaJars    Part = "kafka"
 	GolangciLint Part = "golangci-lint"
 )
 
 // Servers are the parts that tests need.
-func Servers() []Part { return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus} }
+func Servers() []Part { return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus, KafkaJars} }
 
-// Module is the main package that a part is built from and the version of its module.
+// Module is the main package that a part is built from and the version of its module; for Kafka, Maven's name of the broker.
 func (p Part) Module() (pkg, version string, err error) {
 	const (
 		victoria   = "github.com/VictoriaMetrics/VictoriaMetrics/app/"
 		cluster    = "v1.100.0-cluster" // the newest cluster version that the public module proxy serves
 		vmagent    = "v1.151.0"         // the newest that builds with Go 1.26
 		prometheus = "v0.316.0"
+		kafka      = "4.4.0"
 		lint       = "v2.15.0"
 	)
 	switch p {
@@ -44,14 +46,16 @@ func (p Part) Module() (pkg, version string, err error) {
 		return victoria + string(p), vmagent, nil
 	case Prometheus:
 		return "github.com/prometheus/prometheus/cmd/prometheus", prometheus, nil
+	case KafkaJars:
+		return "org.apache.kafka:kafka_2.13", kafka, nil
 	case GolangciLint:
 		return "github.com/golangci/golangci-lint/v2/cmd/golangci-lint", lint, nil
 	}
 	return "", "", fmt.Errorf("%q is no part of the stack", string(p))
 }
 
-// Installed is where a part's program lies once Install has put it there: below the user's cache folder, named by version, so
-// that several versions and several checkouts get on with each other.
+// Installed is where a part's program, or the folder of Kafka's jars, lies once Install has put it there: below the user's cache
+// folder, named by version, so that several versions and several checkouts get on with each other.
 func (p Part) Installed() (string, error) {
 	_, version, err := p.Module()
 	if err != nil {
@@ -64,16 +68,20 @@ func (p Part) Installed() (string, error) {
 	return filepath.Join(cache, "ingestgw", string(p)+"-"+version, string(p)), nil
 }
 
-// Install returns the path of the part's program, which `go install` builds first when it is not there. That takes from half a
-// minute (the VictoriaMetrics parts) to nine minutes (Prometheus) on two cores, once; say, which may be nil, is told before it
-// begins. Any number of processes may install at the same time: one builds, the others wait for it.
+// Install returns the path that Installed tells, and sees to it that the part is there. `go install` takes from half a minute (the
+// VictoriaMetrics parts) to nine minutes (Prometheus) on two cores, once; Maven fetches Kafka in ten seconds. Kafka needs Java:
+// where that or Maven is missing, Debian's packages of it are installed when we may do that. say, which may be nil, is told before
+// any of this begins. Any number of processes may install at the same time: one does it, the others wait for it.
 func Install(ctx context.Context, p Part, say func(string)) (string, error) {
 	path, err := p.Installed()
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(path); err == nil {
+	if p.usable(ctx, path) {
 		return path, nil
+	}
+	if say == nil {
+		say = func(string) {}
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -84,13 +92,25 @@ func Install(ctx context.Context, p Part, say func(string)) (string, error) {
 		return "", fmt.Errorf("install %s: %w", p, err)
 	}
 	defer unlock()
-	if _, err := os.Stat(path); err == nil { // somebody else was quicker
+	if p.usable(ctx, path) { // somebody else was quicker
 		return path, nil
 	}
-	if err := build(ctx, p, path, say); err != nil {
+	put := build
+	if p == KafkaJars {
+		put = fetch
+	}
+	if err := put(ctx, p, path, say); err != nil {
 		return "", fmt.Errorf("install %s: %w", p, err)
 	}
 	return path, nil
+}
+
+// usable is whether the part can be run as it is.
+func (p Part) usable(ctx context.Context, path string) bool {
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	return p != KafkaJars || findJava(ctx) == nil
 }
 
 // build runs `go install` into a folder of its own beside path and renames the program to path, so that path is never half
@@ -105,9 +125,7 @@ func build(ctx context.Context, p Part, path string, say func(string)) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if say != nil {
-		say(fmt.Sprintf("go install %s@%s", pkg, version))
-	}
+	say(fmt.Sprintf("go install %s@%s", pkg, version))
 	cmd := exec.CommandContext(ctx, "go", "install", pkg+"@"+version)
 	cmd.Dir = tmp // outside of every module
 	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off")
