@@ -55,6 +55,27 @@ func StartCluster(t T, spec ClusterSpec) *Cluster {
 	return c
 }
 
+// StartKafka is LaunchKafka for tests, as Start is Launch.
+func StartKafka(t T, spec KafkaSpec) *Kafka {
+	t.Helper()
+	if spec.Dir == "" {
+		spec.Dir = t.TempDir()
+	}
+	if spec.Say == nil {
+		spec.Say = func(s string) { t.Logf("%s", s) }
+	}
+	k, err := LaunchKafka(t.Context(), spec)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		for _, p := range k.Brokers {
+			end(t, p)
+		}
+	})
+	return k
+}
+
 func end(t T, p *Process) {
 	t.Helper()
 	p.Close()
