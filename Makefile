@@ -4,13 +4,16 @@ GO    ?= go
 # How long each fuzz target looks for something new in `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help run test static race whole fuzz lint fmt build bench docs servers clean
+.PHONY: help run run-kafka test static race whole fuzz lint fmt build bench docs servers clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## A VictoriaMetrics cluster, ingestgw and a vmagent on this machine, until Ctrl-C
 	@$(GO) build -o bin/run ./internal/stack/run && exec bin/run
+
+run-kafka: ## The same with Apache Kafka, where ingestgw then keeps its backlog
+	@$(GO) build -o bin/run ./internal/stack/run && exec bin/run -kafka -dir .run-kafka
 
 test: static race whole ## Everything: format, vet, lint, race, unit, fuzz seeds, and tests with the real servers
 	@echo "== all stages passed"
@@ -57,5 +60,5 @@ bench: ## Benchmarks beside the hot path
 docs: ## Write docs/configuration.md anew from the settings
 	$(GO) run ./cmd/ingestgw config -markdown > docs/configuration.md
 
-clean: ## Remove what was built and what `make run` left behind
-	rm -rf bin .run
+clean: ## Remove what was built and what `make run` and `make run-kafka` left behind
+	rm -rf bin .run .run-kafka

@@ -1,4 +1,5 @@
-// Command run starts a VictoriaMetrics cluster, ingestgw and a vmagent that scrapes all of them, on this machine, until Ctrl-C.
+// Command run starts a VictoriaMetrics cluster, ingestgw and a vmagent that scrapes all of them, on this machine, until Ctrl-C. With
+// -kafka, ingestgw keeps its backlog in an Apache Kafka, which is started too.
 package main
 
 import (
@@ -20,6 +21,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", ".run", "`folder` for all data and logs; a later run goes on with what is there")
 	flag.StringVar(&o.ingestgw, "ingestgw", "", "`path` of the ingestgw to run; empty: built first")
 	flag.StringVar(&o.host, "host", "127.0.0.1", "`address` that everything listens at")
+	flag.BoolVar(&o.kafka, "kafka", false, "start Apache Kafka, and let ingestgw buffer there instead of on disk")
 	flag.Parse()
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(interrupted, stop) // a second Ctrl-C ends this process at once, and the servers with it
@@ -29,7 +31,10 @@ func main() {
 	}
 }
 
-type options struct{ dir, ingestgw, host string }
+type options struct {
+	dir, ingestgw, host string
+	kafka               bool
+}
 
 // run returns nil when ctx has ended and everything has stopped in order.
 func run(ctx context.Context, o options, out io.Writer) error {

@@ -68,7 +68,7 @@ func during(t *testing.T, o options, do func(printed string)) (printed string) {
 func apart(t *testing.T, o options) (p *stack.Process, printed string) {
 	t.Helper()
 	spec := stack.Spec{Name: "run", Binary: built(t, "internal/stack/run"), Args: []string{
-		"-dir", o.dir, "-host", o.host, "-ingestgw", built(t, "cmd/ingestgw"),
+		"-dir", o.dir, "-host", o.host, "-ingestgw", built(t, "cmd/ingestgw"), fmt.Sprintf("-kafka=%t", o.kafka),
 	}}
 	if cache := os.Getenv("XDG_CACHE_HOME"); cache != "" {
 		spec.Env = []string{"XDG_CACHE_HOME=" + cache} // where the servers are installed
@@ -100,18 +100,32 @@ func TestNextRunGoesOnWithTheData(t *testing.T) {
 		"of one that was killed":  func(p *stack.Process) error { p.Kill(); return nil }, // and all servers with it
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := options{dir: t.TempDir(), host: stack.Host()}
-			first, printed := apart(t, o)
-			ledger := offered(t, after(t, printed, "loadtest send -url "))
-			if err := end(first); err != nil {
-				t.Fatal(err)
-			}
-			printed = during(t, o, func(printed string) {
-				allThere(t, after(t, printed, "loadtest verify -url "), ledger)
-			})
+			printed := goesOn(t, options{}, end)
 			inOrder(t, printed, "Building ingestgw", "They are there", last, "Stopping", "vmagent ", "ingestgw ", "vminsert ", "vmstorage-0 ", "All stopped")
 		})
 	}
+}
+
+func TestNextRunOnKafkaGoesOnWithTheData(t *testing.T) {
+	whole(t)
+	t.Skip("KNOWN GAP: ingestgw cannot buffer in Kafka yet")
+	printed := goesOn(t, options{kafka: true}, func(p *stack.Process) error { p.Kill(); return nil })
+	inOrder(t, printed, "kafka-0 ", "ingestgw ", "ingestgw (in Kafka)", "They are there", last,
+		"Stopping", "vmagent ", "ingestgw ", "kafka-0 ", "vminsert ", "All stopped")
+}
+
+// goesOn offers samples to a first run and ends it, finds them all in a second one, and returns what that one has printed.
+func goesOn(t *testing.T, o options, end func(*stack.Process) error) (printed string) {
+	t.Helper()
+	o.dir, o.host = t.TempDir(), stack.Host()
+	first, printed := apart(t, o)
+	ledger := offered(t, after(t, printed, "loadtest send -url "))
+	if err := end(first); err != nil {
+		t.Fatal(err)
+	}
+	return during(t, o, func(printed string) {
+		allThere(t, after(t, printed, "loadtest verify -url "), ledger)
+	})
 }
 
 // offered sends 3000 samples, all of which are acknowledged.

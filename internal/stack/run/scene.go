@@ -20,15 +20,20 @@ const stopWithin = 30 * time.Second
 // A scene is everything that runs.
 //
 //	vmagent ──▶ ingestgw ──▶ vminsert ──▶ vmstorage-0, vmstorage-1 ◀── vmselect
-//	   └─ scrapes all of them
+//	   │           └─▶ kafka, unless the backlog is on disk
+//	   └─ scrapes all of them but kafka
 type scene struct {
 	options
 	out io.Writer
 
 	storages                             []*stack.Process
 	vminsert, vmselect, gateway, vmagent *stack.Process
+	broker                               *stack.Process   // nil without kafka
 	started                              []*stack.Process // in this order
 }
+
+// say tells of an installation, which the next run need not wait for.
+func (s *scene) say(what string) { fmt.Fprintf(s.out, "  %s (once)\n", what) }
 
 // launch starts one server with wished ports ("name": port) and says so.
 func (s *scene) launch(ctx context.Context, spec stack.Spec, ports map[string]int) (*stack.Process, error) {
@@ -36,20 +41,46 @@ func (s *scene) launch(ctx context.Context, spec stack.Spec, ports map[string]in
 		spec.Listen[name] = fmt.Sprintf("%s:%d", s.host, port)
 	}
 	spec.Dir = filepath.Join(s.dir, spec.Name)
-	spec.Say = func(what string) { fmt.Fprintf(s.out, "  %s (once)\n", what) }
+	spec.Say = s.say
 	began := time.Now()
 	p, err := stack.Launch(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
+	s.ready(p, p.URL(), ports, began)
+	return p, nil
+}
+
+// ready notes and says that a process has become ready, and which of its wished ports it did not get.
+func (s *scene) ready(p *stack.Process, at string, ports map[string]int, began time.Time) {
 	s.started = append(s.started, p)
-	fmt.Fprintf(s.out, "  %-12s %-24s ready after %s\n", p.Name(), p.URL(), time.Since(began).Round(10*time.Millisecond))
+	fmt.Fprintf(s.out, "  %-12s %-24s ready after %s\n", p.Name(), at, time.Since(began).Round(10*time.Millisecond))
 	for _, name := range slices.Sorted(maps.Keys(ports)) {
 		if wished := ports[name]; !strings.HasSuffix(p.AddrOf(name), fmt.Sprintf(":%d", wished)) {
 			fmt.Fprintf(s.out, "  %-12s (port %d for %s is taken, so that is at %s)\n", "", wished, name, p.AddrOf(name))
 		}
 	}
-	return p, nil
+}
+
+// launchKafka starts one broker and returns the settings that let ingestgw buffer there.
+func (s *scene) launchKafka(ctx context.Context) (settings []string, err error) {
+	const port = 9092
+	began := time.Now()
+	k, err := stack.LaunchKafka(ctx, stack.KafkaSpec{
+		Listen: []string{fmt.Sprintf("%s:%d", s.host, port)},
+		Dir:    s.dir,
+		Say:    s.say,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.broker = k.Brokers[0]
+	s.ready(s.broker, k.Bootstrap(), map[string]int{"kafka": port}, began)
+	return []string{
+		"INGESTGW_BUFFER=kafka",
+		"INGESTGW_KAFKA_BROKERS=" + k.Bootstrap(),
+		"INGESTGW_KAFKA_CREATE_TOPICS=true",
+	}, nil
 }
 
 // start starts everything against the direction in which samples flow, so that nobody waits for the next one. The ports are the usual
@@ -79,9 +110,18 @@ func (s *scene) start(ctx context.Context) error {
 	if s.vmselect, err = s.launch(ctx, vmselect, map[string]int{"http": 8481}); err != nil {
 		return err
 	}
-	gateway := stack.IngestgwSpec("ingestgw", ingestgw,
-		"INGESTGW_FORWARD_URLS="+s.vminsert.URL(),
-		"INGESTGW_FORWARD_STORAGE_URLS="+s.storages[0].URL()+","+s.storages[1].URL())
+	settings := []string{
+		"INGESTGW_FORWARD_URLS=" + s.vminsert.URL(),
+		"INGESTGW_FORWARD_STORAGE_URLS=" + s.storages[0].URL() + "," + s.storages[1].URL(),
+	}
+	if s.kafka {
+		buffer, err := s.launchKafka(ctx)
+		if err != nil {
+			return err
+		}
+		settings = append(settings, buffer...)
+	}
+	gateway := stack.IngestgwSpec("ingestgw", ingestgw, settings...)
 	if s.gateway, err = s.launch(ctx, gateway, map[string]int{"http": 8480, "admin": 8482}); err != nil {
 		return err
 	}
@@ -156,8 +196,8 @@ func (s *scene) stop() error {
 	}
 	fmt.Fprintln(s.out, "\nStopping, senders first")
 	var errs []error
-	order := slices.DeleteFunc([]*stack.Process{s.vmagent, s.gateway, s.vmselect, s.vminsert}, func(p *stack.Process) bool { return p == nil })
-	for _, p := range append(order, s.storages...) {
+	order := append([]*stack.Process{s.vmagent, s.gateway, s.broker, s.vmselect, s.vminsert}, s.storages...)
+	for _, p := range slices.DeleteFunc(order, func(p *stack.Process) bool { return p == nil }) {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 		err := p.Stop(ctx)

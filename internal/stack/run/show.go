@@ -30,7 +30,11 @@ const (
 // showSamples waits until samples that were scraped after the start can be queried, and shows what the cluster holds.
 func (s *scene) showSamples(ctx context.Context) error {
 	began := time.Now()
-	fmt.Fprint(s.out, "\nWaiting for samples on the whole way: vmagent → ingestgw (on disk) → vminsert → vmstorage → vmselect\n")
+	kept := "on disk"
+	if s.kafka {
+		kept = "in Kafka"
+	}
+	fmt.Fprintf(s.out, "\nWaiting for samples on the whole way: vmagent → ingestgw (%s) → vminsert → vmstorage → vmselect\n", kept)
 	if err := s.awaitSamples(ctx, began); err != nil {
 		return err
 	}
