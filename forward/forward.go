@@ -54,6 +54,7 @@ type Forwarder struct {
 	settle   settling
 	fleet    *fleet
 	parked   *parking
+	peeks    chan struct{} // holds one for each peek under way
 
 	shipments sync.Pool // of *shipment
 }
@@ -92,6 +93,7 @@ func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolve
 		resolver: resolver,
 		settle:   settle,
 		parked:   newParking(maxParked),
+		peeks:    make(chan struct{}, maxPeeks),
 	}
 	f.shipments.New = func() any { return new(shipment) }
 	f.fleet = &fleet{

@@ -31,10 +31,13 @@ type metrics struct {
 	store     prometheus.Counter
 	lost      *prometheus.CounterVec
 
-	uncommitted *prometheus.GaugeVec
-	unsent      *prometheus.GaugeVec
-	oldest      *prometheus.GaugeVec
-	onHold      *prometheus.GaugeVec
+	onHold  *prometheus.GaugeVec
+	backlog backlogGauges
+}
+
+// backlogGauges tell of each partition what is still to be done.
+type backlogGauges struct {
+	uncommitted, unsent, oldest, samples, bytes, arriving, sent, drain *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -74,10 +77,29 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		store:     counter("buffer_errors_total", "Failures of the buffer to give blocks or to keep progress; each is tried again."),
 		lost: counters("lost_blocks_total", "Blocks that were accepted and can never be sent, by reason: damaged, or removed to make room.",
 			"reason"),
-		uncommitted: gauges("uncommitted_blocks", "Blocks in the buffer that are not known to be safe in the cluster yet."),
-		unsent:      gauges("unsent_blocks", "Blocks in the buffer that have not been sent yet, or are to be sent again."),
-		oldest:      gauges("oldest_unsent_age_seconds", "Time since the oldest block that has not been sent was received. 0 when all are sent."),
-		onHold:      gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block."),
+		onHold:  gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block."),
+		backlog: newBacklogGauges(gauges),
+	}
+}
+
+func newBacklogGauges(gauges func(name, help string) *prometheus.GaugeVec) backlogGauges {
+	return backlogGauges{
+		uncommitted: gauges("uncommitted_blocks", "Blocks from the committed offset, as it was saved last, to the end of the partition: "+
+			"what Kafka's tools report as the group's lag. Blocks that were sent and wait to be settled are among them, and so is "+
+			"everything behind one that is not settled."),
+		unsent: gauges("unsent_blocks", "Blocks that have not been sent yet, or are to be sent again. Those that only wait to be "+
+			"settled, and those that were sent ahead of others, are not among them."),
+		oldest: gauges("oldest_unsent_age_seconds", "Time since the oldest unsent block was received, as the block itself says. "+
+			"0 when all are sent."),
+		samples: gauges("unsent_samples_estimate", "Samples in the unsent blocks, estimated: their number times the moving mean of "+
+			"about the last 100 blocks read."),
+		bytes: gauges("unsent_bytes_estimate", "Bytes of the unsent blocks, compressed as they are, estimated: their number times the "+
+			"moving mean of about the last 100 blocks read."),
+		arriving: gauges("arriving_blocks_per_second", "Blocks that arrived in the partition, per second of the last minute."),
+		sent:     gauges("sent_blocks_per_second", "Blocks that were sent, repetitions included, per second of the same minute."),
+		drain: gauges("time_to_drain_seconds", "Time until no block is unsent if blocks arrive and are sent as in the last minute: "+
+			"unsent_blocks by the difference of the two rates. +Inf when no more are sent than arrive; 0 when all are sent but blocks "+
+			"that arrived within the last 5 s."),
 	}
 }
 
@@ -190,11 +212,13 @@ func (m *metrics) partition(id buffer.PartitionID) *partitionMetrics {
 	}
 }
 
-// backlog shows what is still to be done. Until it is first known there is nothing to show: a 0 would say that all is done.
-func (m *partitionMetrics) backlog(uncommitted, unsent buffer.Offset, oldest time.Duration) {
-	m.all.uncommitted.With(m.labels).Set(float64(uncommitted))
-	m.all.unsent.With(m.labels).Set(float64(unsent))
-	m.all.oldest.With(m.labels).Set(oldest.Seconds())
+// show sets one of the backlogGauges. What is not known is not shown: a 0 would say that all is done.
+func (m *partitionMetrics) show(g *prometheus.GaugeVec, value float64, known bool) {
+	if !known {
+		g.Delete(m.labels)
+		return
+	}
+	g.With(m.labels).Set(value)
 }
 
 func (m *partitionMetrics) lost(reason string) prometheus.Counter {
@@ -203,7 +227,10 @@ func (m *partitionMetrics) lost(reason string) prometheus.Counter {
 
 // forget removes the series of a partition that is ours no more.
 func (m *partitionMetrics) forget() {
-	for _, g := range []*prometheus.GaugeVec{m.all.uncommitted, m.all.unsent, m.all.oldest, m.all.onHold} {
+	g := m.all.backlog
+	for _, g := range []*prometheus.GaugeVec{
+		g.uncommitted, g.unsent, g.oldest, g.samples, g.bytes, g.arriving, g.sent, g.drain, m.all.onHold,
+	} {
 		g.Delete(m.labels)
 	}
 }

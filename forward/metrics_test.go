@@ -2,7 +2,6 @@ package forward
 
 import (
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -11,21 +10,24 @@ import (
 )
 
 // After a restart, a 0 would say that there is no backlog.
-func TestBacklogIsNotShownBeforeItIsKnown(t *testing.T) {
-	m := newMetrics(prometheus.NewRegistry())
-	p := m.partition(buffer.PartitionID{Lane: buffer.Main})
-	shown := func() int {
-		return testutil.CollectAndCount(m.uncommitted) + testutil.CollectAndCount(m.unsent) + testutil.CollectAndCount(m.oldest)
-	}
-	if n := shown(); n != 0 {
+func TestWhatIsNotKnownOfABacklogIsNotShown(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := newMetrics(reg)
+	p := m.partition(buffer.PartitionID{Lane: buffer.Main, Number: 3})
+	other := m.partition(buffer.PartitionID{Lane: buffer.Main, Number: 4})
+	if n := testutil.CollectAndCount(m.backlog.unsent); n != 0 {
 		t.Errorf("%d series before anything is known", n)
 	}
-	p.backlog(3, 2, time.Second)
-	if n := shown(); n != 3 || testutil.ToFloat64(m.uncommitted) != 3 || testutil.ToFloat64(m.unsent) != 2 || testutil.ToFloat64(m.oldest) != 1 {
-		t.Errorf("%d series", n)
+	p.show(m.backlog.unsent, 2, true)
+	other.show(m.backlog.unsent, 5, true)
+	if got := testutil.ToFloat64(m.backlog.unsent.With(p.labels)); got != 2 {
+		t.Errorf("%v is shown, want 2", got)
 	}
-	p.forget()
-	if n := shown(); n != 0 {
-		t.Errorf("%d series of a partition that is ours no more", n)
+	p.show(m.backlog.unsent, 1, false)
+	if n := testutil.CollectAndCount(m.backlog.unsent); n != 1 {
+		t.Errorf("%d series, want that of the other partition only", n)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
 	}
 }

@@ -25,11 +25,15 @@ import (
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
+// tenantOne is whose the records of most tests are.
+var tenantOne = tenant.ID{Account: 1, Project: 2}
+
 // A scene is a Forwarder between a store and nodes that are played by the test.
 type scene struct {
 	t        *testing.T
 	cfg      Config
 	store    *fakeStore
+	instead  buffer.Store // of store, if set
 	budget   *memory.Budget
 	settle   settling // nil: a real one, by cfg
 	resolver *fakeResolver
@@ -91,7 +95,11 @@ func (s *scene) start() *Forwarder {
 	if settle == nil {
 		settle = newSettler(s.cfg.SettleConfig, nil, log, s.reg)
 	}
-	f := newForwarder(s.cfg, s.store, s.budget, s.resolver, settle, s.dial, log, s.reg)
+	var store buffer.Store = s.store
+	if s.instead != nil {
+		store = s.instead
+	}
+	f := newForwarder(s.cfg, store, s.budget, s.resolver, settle, s.dial, log, s.reg)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.ended = cancel, make(chan error, 1)
 	go func() { s.ended <- f.Run(ctx) }() // ends with stop
@@ -117,7 +125,7 @@ func (s *scene) put(blocks ...string) {
 	for _, b := range blocks {
 		var records []buffer.Record
 		for payload := range strings.FieldsSeq(b) {
-			records = append(records, record(tenant.ID{Account: 1, Project: 2}, payload))
+			records = append(records, record(tenantOne, payload))
 		}
 		s.store.put(encode(records...))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 const (
 	// readSize is the bytes of blocks that are read at one time when there is a backlog.
 	readSize = 1 << 20
-	// saveEvery is how often progress is saved if it has changed, and how often the backlog's metrics are brought up to date.
+	// saveEvery is how often progress is saved if it has changed.
 	saveEvery = time.Second
 	// holdRetry is how often a block of a newer version, which holds its partition, is looked at again.
 	holdRetry = time.Minute
@@ -42,15 +41,16 @@ type partition struct {
 
 	saving sync.Mutex // held during a Save, so that an older progress never replaces a newer one
 
-	mu      sync.Mutex
-	done    buffer.Progress
-	changed bool // done has changed since it was saved
-	claimed buffer.Progress
-	dirtied buffer.Progress // not a progress, but a set of offsets: those that are being sent once more
+	mu        sync.Mutex
+	done      buffer.Progress
+	changed   bool          // done has changed since it was saved
+	committed buffer.Offset // of done as it was saved last
+	claimed   buffer.Progress
+	dirtied   buffer.Progress // not a progress, but a set of offsets: those that are being sent once more
 	// held says when the blocks that were read and not yet sent had been received.
-	held map[buffer.Offset]time.Time
-	// seen is when the block that was read last had been received: as old as what is still to be read, or older.
-	seen time.Time
+	held       map[buffer.Offset]time.Time
+	blocksSent int64            // repetitions included
+	mean       buffer.BlockMean // of the blocks that were read
 	// stopReading ends a Read that may wait for new blocks, because there are older ones to be read.
 	stopReading context.CancelFunc
 }
@@ -68,13 +68,13 @@ func newPartition(f *Forwarder, src buffer.Partition) *partition {
 }
 
 // run forwards the partition until ctx ends, another process owns it, or the Store is closed. It starts the goroutines of the
-// blocks that are on their way and the one that saves progress, and waits for all of them.
+// blocks that are on their way, the one that saves progress and the one that measures the backlog, which wait for each other in
+// nothing; and it waits for all of them.
 func (p *partition) run(ctx context.Context) {
-	defer p.metrics.forget()
 	if !p.load(ctx) {
+		p.metrics.forget()
 		return
 	}
-	p.measure(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var stopSending context.CancelFunc
@@ -83,10 +83,14 @@ func (p *partition) run(ctx context.Context) {
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	var keeper sync.WaitGroup
 	keeper.Go(func() { p.keep(keeping, cancel) })
+	var observing sync.WaitGroup
+	observing.Go(func() { p.observe(ctx) })
 
 	p.read(ctx)
 	cancel()
-	p.saveLast(ctx) // in case that there is no time for what follows
+	observing.Wait()
+	p.metrics.forget() // the backlog is another's to tell from now on, though requests may be on their way for a while
+	p.saveLast(ctx)    // in case that there is no time for what follows
 	stop := time.AfterFunc(drainTime, stopSending)
 	p.ships.Wait()
 	stop.Stop()
@@ -102,7 +106,7 @@ func (p *partition) load(ctx context.Context) bool {
 		progress, err := p.src.Load(ctx)
 		if err == nil {
 			progress.Log = p.src.ID().Log
-			p.done, p.claimed = progress.Clone(), progress.Clone()
+			p.done, p.claimed, p.committed = progress.Clone(), progress.Clone(), progress.Committed()
 			p.log.Info("forwarding a partition", "committed", progress.Committed(), "log", progress.Log)
 			return true
 		}
@@ -257,7 +261,7 @@ func (p *partition) claim(l *load) (fresh []buffer.Block, ok bool) {
 		}
 		p.claimed.Add(buffer.Span{From: b.Offset, To: b.Offset + 1})
 		p.held[b.Offset] = b.Received
-		p.seen = b.Received
+		p.mean.Add(&b)
 		fresh = append(fresh, b)
 	}
 	return fresh, p.claimed.Contains(l.from)
@@ -271,7 +275,6 @@ func (p *partition) unclaim(blocks []buffer.Block) {
 		p.claimed.Remove(buffer.Span{From: b.Offset, To: b.Offset + 1})
 		delete(p.held, b.Offset)
 	}
-	p.seen = blocks[0].Received
 }
 
 // lose marks done what can never be read.
@@ -323,6 +326,7 @@ func (p *partition) sent(off buffer.Offset, samples int, tickets []ticket) {
 	span := buffer.Span{From: off, To: off + 1}
 	p.mu.Lock()
 	delete(p.held, off)
+	p.blocksSent++
 	again := p.dirtied.Contains(off)
 	p.dirtied.Remove(span)
 	trusted := p.f.cfg.Settle == 0
@@ -368,7 +372,6 @@ func (p *partition) keep(ctx context.Context, lost func()) {
 			p.metrics.storeErrors.Inc()
 			p.log.Error("cannot save progress, trying again; after a restart more would be sent twice", "err", err)
 		}
-		p.measure(ctx)
 	}
 }
 
@@ -384,12 +387,14 @@ func (p *partition) save(ctx context.Context) error {
 	progress := p.done.Clone()
 	p.changed = false
 	p.mu.Unlock()
-	if err := p.src.Save(ctx, progress); err != nil {
-		p.mu.Lock()
+	err := p.src.Save(ctx, progress)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
 		p.changed = true
-		p.mu.Unlock()
 		return err
 	}
+	p.committed = progress.Committed()
 	return nil
 }
 
@@ -400,45 +405,4 @@ func (p *partition) saveLast(ctx context.Context) {
 	if err := p.save(ctx); err != nil && !errors.Is(err, buffer.ErrFenced) {
 		p.log.Error("cannot save progress at the end; some blocks will be sent twice", "err", err)
 	}
-}
-
-// measure brings the backlog's metrics up to date.
-func (p *partition) measure(ctx context.Context) {
-	_, next, err := p.src.Bounds(ctx)
-	if err != nil {
-		return // said by read
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	unread := missing(p.claimed, next)
-	p.metrics.backlog(missing(p.done, next), unread+buffer.Offset(len(p.held)), p.oldestUnsent(unread))
-}
-
-// oldestUnsent is the age of the oldest block that has not been sent. p.mu is held.
-func (p *partition) oldestUnsent(unread buffer.Offset) time.Duration {
-	var oldest time.Time
-	if unread > 0 {
-		oldest = p.seen
-	}
-	for _, received := range p.held {
-		if oldest.IsZero() || received.Before(oldest) {
-			oldest = received
-		}
-	}
-	if oldest.IsZero() {
-		return 0
-	}
-	return max(0, time.Since(oldest))
-}
-
-// missing is how many offsets before next are not in the set.
-func missing(set buffer.Progress, next buffer.Offset) buffer.Offset {
-	var n buffer.Offset
-	for gap := set.NextGap(0); gap.From < next; gap = set.NextGap(gap.To) {
-		n += min(gap.To, next) - gap.From
-		if gap.To == math.MaxInt64 {
-			break
-		}
-	}
-	return n
 }

@@ -14,17 +14,21 @@ import (
 type fakeStore struct {
 	mu      sync.Mutex
 	blocks  []buffer.Block
+	first   buffer.Offset
 	lost    map[buffer.Offset]string // reason by offset
 	saved   buffer.Progress
 	saves   int
+	reads   int // that brought something
 	batches int // not released
 	grown   chan struct{}
 	benign  bool // released bytes are left as they are
 
 	skips bool // Read returns nothing of the first block, and does not say so
 
-	readErr, saveErr, loadErr error
-	lose                      context.CancelFunc // takes the partition away
+	readErr, saveErr, loadErr, boundsErr error
+
+	saveHangs <-chan struct{}    // until it is closed
+	lose      context.CancelFunc // takes the partition away
 }
 
 func newFakeStore() *fakeStore {
@@ -49,6 +53,13 @@ func (s *fakeStore) fail(read, save, load error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readErr, s.saveErr, s.loadErr = read, save, load
+}
+
+// with changes the store.
+func (s *fakeStore) with(change func(*fakeStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
 }
 
 func (s *fakeStore) progress() buffer.Progress {
@@ -98,7 +109,7 @@ func (p fakePartition) ID() buffer.PartitionID {
 func (p fakePartition) Bounds(context.Context) (first, next buffer.Offset, err error) {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	return 0, buffer.Offset(len(p.s.blocks)), nil
+	return p.s.first, buffer.Offset(len(p.s.blocks)), p.s.boundsErr
 }
 
 func (p fakePartition) Read(ctx context.Context, from buffer.Offset, maxBytes int) (buffer.Batch, error) {
@@ -144,6 +155,7 @@ func (s *fakeStore) read(from buffer.Offset, maxBytes int) (buffer.Batch, bool, 
 		return buffer.Batch{}, false, nil
 	}
 	s.batches++
+	s.reads++
 	return buffer.NewBatch(blocks, lost, next, func() { s.release(blocks) }), true, nil
 }
 
@@ -168,6 +180,12 @@ func (p fakePartition) Load(context.Context) (buffer.Progress, error) {
 }
 
 func (p fakePartition) Save(_ context.Context, progress buffer.Progress) error {
+	p.s.mu.Lock()
+	hangs := p.s.saveHangs
+	p.s.mu.Unlock()
+	if hangs != nil {
+		<-hangs
+	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	if p.s.saveErr != nil {
