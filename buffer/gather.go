@@ -25,7 +25,8 @@ const (
 type Gatherer struct {
 	store   Store
 	linger  time.Duration
-	target  int // bytes at which a block is full
+	timeout time.Duration // for a record to be stored
+	target  int           // bytes at which a block is full
 	metrics *metrics
 	pool    sync.Pool // of *blockBytes with room for target bytes
 
@@ -43,6 +44,7 @@ func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
 	g := &Gatherer{
 		store:   store,
 		linger:  cfg.Linger,
+		timeout: cfg.AppendTimeout,
 		target:  min(blockSize, store.MaxBlock()),
 		metrics: newMetrics(reg),
 		closing: make(chan struct{}),
@@ -55,16 +57,16 @@ func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
 // Append stores r in the lane and returns when it is durable (nil) or refused. It copies what it needs of r before it returns.
 //
 // The error wraps what Store.Append may answer, or ctx.Err(). When ctx ends while r's block is on its way, r may be stored all
-// the same.
+// the same; so it may when BUFFER_APPEND_TIMEOUT is over, which is ErrUnavailable.
 //
 // release, which may be nil, is called once when the copy of r's bytes is not held any more: before Append returns, or after
 // it when ctx ended first. It must not block.
 func (g *Gatherer) Append(ctx context.Context, lane Lane, r Record, release func()) error {
 	start := time.Now()
 	l := g.lane(lane)
-	b, err := l.gather(ctx, &r, release)
+	b, late, err := l.gather(ctx, &r, release)
 	if err == nil {
-		err = b.wait(ctx)
+		err = l.wait(ctx, b, late)
 	} else if release != nil {
 		release()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,7 +79,7 @@ const (
 func gatheringOver(t *testing.T, store *slowStore, scene func(t *testing.T, g *Gatherer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGatherer(store, Config{Linger: linger}, nil)
+		g := NewGatherer(store, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
 		scene(t, g)
 		if err := g.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -250,7 +251,7 @@ func TestRecordsThatWaitForRoomAreServedInOrder(t *testing.T) {
 func TestWaitForRoomEndsWithItsContextAndWithClose(t *testing.T) {
 	store := &slowStore{takes: time.Second}
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGatherer(store, Config{Linger: linger}, nil)
+		g := NewGatherer(store, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
 		fillLane(t, g, make(chan error, maxBlocks))
 		var released atomic.Int32
 		release := func() { released.Add(1) }
@@ -345,7 +346,7 @@ func TestReleaseIsCalledOnceWhateverHappens(t *testing.T) {
 func TestCloseSendsWhatHasGatheredAndRefusesMore(t *testing.T) {
 	store := &slowStore{takes: time.Second}
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGatherer(store, Config{Linger: time.Hour}, nil)
+		g := NewGatherer(store, Config{Linger: time.Hour, AppendTimeout: time.Hour}, nil)
 		answers := make(chan error, 2)
 		for range 2 {
 			go func() { answers <- g.Append(t.Context(), Main, record(1), nil) }()
@@ -371,7 +372,7 @@ func TestCloseSendsWhatHasGatheredAndRefusesMore(t *testing.T) {
 func TestCloseGivesUpWithItsContext(t *testing.T) {
 	store := &slowStore{takes: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGatherer(store, Config{Linger: linger}, nil)
+		g := NewGatherer(store, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
 		answer := make(chan error, 1)
 		go func() { answer <- g.Append(t.Context(), Main, record(1), nil) }()
 		synctest.Wait()
@@ -389,7 +390,7 @@ func TestCloseGivesUpWithItsContext(t *testing.T) {
 
 func TestWhatIsStoredIsWhatWasAppended(t *testing.T) {
 	store := &slowStore{takes: 0}
-	g := NewGatherer(store, Config{Linger: time.Millisecond}, nil)
+	g := NewGatherer(store, Config{Linger: time.Millisecond, AppendTimeout: time.Hour}, nil)
 	var all sync.WaitGroup
 	for w := range 8 {
 		all.Go(func() {
@@ -432,7 +433,7 @@ func TestWhatIsStoredIsWhatWasAppended(t *testing.T) {
 func BenchmarkAppend(b *testing.B) {
 	for name, size := range map[string]int{"500B": 500, "60KB": 60_000} {
 		b.Run(name, func(b *testing.B) {
-			g := NewGatherer(&nullStore{}, Config{Linger: linger}, nil)
+			g := NewGatherer(&nullStore{}, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			b.SetParallelism(16)
@@ -456,4 +457,30 @@ func (*nullStore) MaxBlock() int { return 64 << 20 }
 func (*nullStore) Append(_ context.Context, _ Lane, b *Block) error {
 	b.Release()
 	return nil
+}
+
+// A Store that does not answer keeps neither who is in a block nor who waits for room longer than the time-out.
+func TestNobodyWaitsLongerThanTheTimeout(t *testing.T) {
+	const timeout = 15 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGatherer(&slowStore{takes: time.Hour}, Config{Linger: linger, AppendTimeout: timeout}, nil)
+		var all sync.WaitGroup
+		for i := range 4 * maxBlocks {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second / 4) // so that some come to blocks that are given up later
+				began := time.Now()
+				err := g.Append(t.Context(), Main, record(blockSize/2), nil)
+				if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "INGESTGW_BUFFER_APPEND_TIMEOUT") {
+					t.Errorf("answered %v", err)
+				}
+				if took := time.Since(began); took > timeout+linger {
+					t.Errorf("waited %v", took)
+				}
+			})
+		}
+		all.Wait()
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -45,40 +46,45 @@ func newLane(g *Gatherer, name Lane) *lane {
 	return l
 }
 
-// gather copies r into a block and returns the block. After an error, release is still the caller's to call.
-func (l *lane) gather(ctx context.Context, r *Record, release func()) (*block, error) {
+// gather copies r into a block and returns the block, and what tells that r has waited too long if it had to wait for room: who
+// had not is answered in time with the block. After an error, release is still the caller's to call.
+func (l *lane) gather(ctx context.Context, r *Record, release func()) (b *block, late <-chan time.Time, err error) {
 	size, err := r.encodedSize()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if most := l.g.store.MaxBlock(); headerSize+size > most {
-		return nil, fmt.Errorf("record of %d bytes makes a block of %d: %w, which takes at most %d",
+		return nil, nil, fmt.Errorf("record of %d bytes makes a block of %d: %w, which takes at most %d",
 			len(r.Payload), headerSize+size, ErrTooLarge, most)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("gather a record in lane %s: %w", l.name, err)
+		return nil, nil, fmt.Errorf("gather a record in lane %s: %w", l.name, err)
 	}
 	l.mu.Lock()
 	if l.waiting == 0 {
 		if b, err := l.place(r, size, release); b != nil || err != nil {
 			l.mu.Unlock()
-			return b, err
+			return b, nil, err
 		}
 	}
 	l.waiting++
 	l.mu.Unlock()
-	return l.queue(ctx, r, size, release)
+	late = time.After(l.g.timeout)
+	b, err = l.queue(ctx, late, r, size, release)
+	return b, late, err
 }
 
 // queue waits for room and then does what place does.
-func (l *lane) queue(ctx context.Context, r *Record, size int, release func()) (*block, error) {
+func (l *lane) queue(ctx context.Context, late <-chan time.Time, r *Record, size int, release func()) (*block, error) {
 	defer l.leaveQueue()
 	select {
 	case l.door <- struct{}{}:
 	case <-l.g.closing:
 		return nil, l.errClosed()
 	case <-ctx.Done():
-		return nil, l.errNoRoom(ctx)
+		return nil, l.errNoRoom(ctx.Err())
+	case <-late:
+		return nil, l.errNoRoom(l.errLate())
 	}
 	defer func() { <-l.door }()
 	for {
@@ -93,7 +99,9 @@ func (l *lane) queue(ctx context.Context, r *Record, size int, release func()) (
 		case <-l.g.closing:
 			return nil, l.errClosed()
 		case <-ctx.Done():
-			return nil, l.errNoRoom(ctx)
+			return nil, l.errNoRoom(ctx.Err())
+		case <-late:
+			return nil, l.errNoRoom(l.errLate())
 		}
 	}
 }
@@ -108,8 +116,12 @@ func (l *lane) errClosed() error {
 	return fmt.Errorf("gather a record in lane %s: %w", l.name, ErrClosed)
 }
 
-func (l *lane) errNoRoom(ctx context.Context) error {
-	return fmt.Errorf("gather a record in lane %s: all %d blocks are waiting to be stored: %w", l.name, maxBlocks, ctx.Err())
+func (l *lane) errNoRoom(why error) error {
+	return fmt.Errorf("gather a record in lane %s: all %d blocks are waiting to be stored: %w", l.name, maxBlocks, why)
+}
+
+func (l *lane) errLate() error {
+	return fmt.Errorf("%w: not stored within INGESTGW_BUFFER_APPEND_TIMEOUT=%v", ErrUnavailable, l.g.timeout)
 }
 
 // place copies r into the open block or opens one for it. It returns neither a block nor an error when there is no room.
@@ -182,7 +194,9 @@ func (l *lane) carry(b *block) {
 		b.header.put(b.bytes.data)
 		stored := NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data,
 			func() { l.release(b) })
-		err := l.g.store.Append(l.g.ctx, l.name, stored)
+		ctx, cancel := context.WithTimeout(l.g.ctx, l.g.timeout)
+		err := l.g.store.Append(ctx, l.name, stored)
+		cancel()
 		l.answer(b, stored, err)
 		b = l.next()
 	}
@@ -204,6 +218,8 @@ func (l *lane) answer(b *block, stored *Block, err error) {
 	if err != nil && l.g.ctx.Err() != nil {
 		// What ended is not the context of those who wait.
 		err = fmt.Errorf("%w: stopped while it was being stored: %s", ErrUnavailable, err.Error())
+	} else if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("%w: %s", l.errLate(), err.Error())
 	}
 	if err != nil {
 		err = fmt.Errorf("store a block of %d records in lane %s: %w", stored.Records, l.name, err)
@@ -262,18 +278,22 @@ func (b *block) add(r *Record, release func()) {
 	}
 }
 
-// wait returns the Store's answer, or ctx's error when that comes first.
-func (b *block) wait(ctx context.Context) error {
+// wait returns the Store's answer, or an error when ctx or the record's time ends before.
+func (l *lane) wait(ctx context.Context, b *block, late <-chan time.Time) error {
+	var why error
 	select {
 	case <-b.answered:
 		return b.err
 	case <-ctx.Done():
+		why = ctx.Err()
+	case <-late:
+		why = l.errLate()
 	}
 	select {
 	case <-b.answered:
 		return b.err
 	default:
-		return fmt.Errorf("wait for a record to be stored, which may still happen: %w", ctx.Err())
+		return fmt.Errorf("wait for a record to be stored, which may still happen: %w", why)
 	}
 }
 

@@ -137,7 +137,7 @@ func BenchmarkForward(b *testing.B) {
 	began := cpu()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- f.Run(ctx) }()
+	go func() { ended <- f.Run(ctx, "forward") }()
 	<-settle.all
 	cancel()
 	<-ended

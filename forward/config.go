@@ -11,7 +11,7 @@ import (
 
 // Config is the settings of forwarding, read with prefix FORWARD.
 type Config struct {
-	URLs settings.URLs `desc:"Where to send, separated by commas: base URLs of vminsert such as http://vminsert-0:8480. Every address that a name resolves to is a node of its own; dns+srv:http://name asks for SRV records. A URL with a path is used with that path as it is, and then tenants are not told apart. Required."` //nolint:lll // what the operator reads
+	URLs settings.URLs `desc:"Where to send, separated by commas: base URLs of vminsert such as http://vminsert-0:8480. Every address that a name resolves to is a node of its own; dns+srv:http://name asks for SRV records. A URL with a path is used with that path as it is, and then tenants are not told apart. Required, unless ROLE=receive."` //nolint:lll // what the operator reads
 
 	ResolveInterval time.Duration `default:"10s" split_words:"true" desc:"How often the names in FORWARD_URLS are resolved again."`
 
@@ -34,9 +34,6 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(setting string, value any, want string) {
 		errs = append(errs, fmt.Errorf("INGESTGW_FORWARD_%s=%v: want %s", setting, value, want))
-	}
-	if len(c.URLs) == 0 {
-		bad("URLS", c.URLs, "at least one URL, such as http://vminsert-0:8480")
 	}
 	for _, u := range c.URLs {
 		if err := downstream.CheckURL(u.URL); err != nil {

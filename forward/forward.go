@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// consumer is the name under which progress is kept in the Store.
-	consumer = "forward"
 	// maxParked is how many blocks with refused records are held at one time. When there are as many, no further blocks are
 	// read: if everything is refused, something is wrong that only people can mend.
 	maxParked = 64
@@ -109,10 +107,11 @@ func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolve
 	return f
 }
 
-// Run forwards until ctx ends. Then it reads no more, lets requests that are on their way end for up to 3 s, and returns when
-// the progress is saved; it does not wait for anything to settle. What was sent and has not settled is sent once more by the
-// next Run. The error is the Store's; nil after ctx has ended.
-func (f *Forwarder) Run(ctx context.Context) error {
+// Run forwards as a process of the consumer group, under whose name progress is kept in the Store, until ctx ends. Then it reads
+// no more, lets requests that are on their way end for up to 3 s, and returns when the progress is saved; it does not wait for
+// anything to settle. What was sent and has not settled is sent once more by the next Run. The error is the Store's; nil after
+// ctx has ended.
+func (f *Forwarder) Run(ctx context.Context, consumers string) error {
 	// Settling ends after the partitions do, since they hand it what they have sent to the last.
 	settleCtx, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSettling()
@@ -124,7 +123,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer stopSettling()
-		return f.store.Consume(groupCtx, consumer, []buffer.Lane{buffer.Main}, f.forward)
+		return f.store.Consume(groupCtx, consumers, []buffer.Lane{buffer.Main}, f.forward)
 	})
 	err := group.Wait()
 	f.fleet.closeIdle()

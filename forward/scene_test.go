@@ -102,7 +102,7 @@ func (s *scene) start() *Forwarder {
 	f := newForwarder(s.cfg, store, s.budget, s.resolver, settle, s.dial, log, s.reg)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.ended = cancel, make(chan error, 1)
-	go func() { s.ended <- f.Run(ctx) }() // ends with stop
+	go func() { s.ended <- f.Run(ctx, "forward") }() // ends with stop
 	return f
 }
 

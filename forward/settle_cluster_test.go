@@ -112,7 +112,7 @@ func (f *field) forward() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- forwarder.Run(ctx) }()
+	go func() { ended <- forwarder.Run(ctx, "forward") }()
 	f.t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

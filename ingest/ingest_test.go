@@ -91,7 +91,7 @@ func start(t testing.TB, cfg Config, budget int64, store buffer.Store) *gateway 
 	t.Helper()
 	g := &gateway{reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
 	g.shelf, _ = store.(*shelf)
-	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond}, g.reg)
+	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond, AppendTimeout: time.Hour}, g.reg)
 	g.Server = New(cfg, tenant.Config{Default: tenant.ID{Account: 7}}, gather, g.budget, slog.New(slog.DiscardHandler), g.reg)
 	if err := g.Listen(); err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func (l *lane) create(ctx context.Context, meta *kafka.MetadataResponse) (*kafka
 	return l.awaitTopic(ctx)
 }
 
-// awaitTopic returns the metadata as soon as it has the topic, which takes brokers a moment.
+// awaitTopic returns the metadata as soon as it has the topic and all leaders answer for it, which takes brokers a moment.
 func (l *lane) awaitTopic(ctx context.Context) (*kafka.MetadataResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -80,12 +80,14 @@ func (l *lane) awaitTopic(ctx context.Context) (*kafka.MetadataResponse, error) 
 	for {
 		meta, err := l.metadata(ctx)
 		if err == nil && meta.Topics[0].Error == nil && len(meta.Topics[0].Partitions) > 0 {
-			return meta, nil
+			if _, err = l.bounds(ctx, len(meta.Topics[0].Partitions)); err == nil {
+				return meta, nil
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("topic %s was created and does not appear: %w: %w", l.topic, buffer.ErrUnavailable, ctx.Err())
+			return nil, fmt.Errorf("topic %s was created and does not appear: %w: %w", l.topic, buffer.ErrUnavailable, errors.Join(ctx.Err(), err))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
+	"github.com/ingestgw/ingestgw/buffer/kafka"
 	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/ingest"
@@ -28,6 +29,7 @@ type config struct {
 	Tenant   tenant.Config
 	Gather   buffer.Config
 	Disk     disk.Config
+	Kafka    kafka.Config
 	Forward  forward.Config
 	Memory   memory.Config
 	Admin    status.Config
@@ -42,8 +44,9 @@ func (c *config) groups() []settings.Group {
 		{Prefix: "", Title: "The process", Config: &c.Process},
 		{Prefix: "INGEST", Title: "Receiving", Config: &c.Ingest},
 		{Prefix: "TENANT", Title: "Tenants", Config: &c.Tenant},
-		{Prefix: "BUFFER", Title: "Buffer", Config: &c.Disk},
 		{Prefix: "BUFFER", Title: "Buffer", Config: &c.Gather},
+		{Prefix: "BUFFER", Title: "Buffer on disk", Config: &c.Disk},
+		{Prefix: "KAFKA", Title: "Buffer in Kafka", Config: &c.Kafka},
 		{Prefix: "FORWARD", Title: "Forwarding", Config: &c.Forward},
 		{Prefix: "MEMORY", Title: "Memory", Config: &c.Memory},
 		{Prefix: "ADMIN", Title: "Operators", Config: &c.Admin},
@@ -56,7 +59,32 @@ func (c *config) groups() []settings.Group {
 // load reads all settings from the environment. The error lists everything that is wrong; the config then holds what could be read.
 func load() (*config, error) {
 	c := new(config)
-	return c, settings.Load(prefix, c.groups()...)
+	err := errors.Join(settings.Load(prefix, c.groups()...), c.disagreements())
+	c.Kafka.AppendTimeout = c.Gather.AppendTimeout
+	return c, err
+}
+
+// disagreements says which settings of different components do not go together.
+func (c *config) disagreements() error {
+	var errs []error
+	if c.Process.forwards() && len(c.Forward.URLs) == 0 {
+		errs = append(errs, errors.New("INGESTGW_FORWARD_URLS is empty: want at least one URL, such as http://vminsert-0:8480"))
+	}
+	if c.Process.Buffer == bufferKafka && len(c.Kafka.Brokers) == 0 {
+		errs = append(errs, errors.New("INGESTGW_KAFKA_BROKERS is empty, and INGESTGW_BUFFER=kafka: want the addresses of brokers, such as kafka-0:9092"))
+	}
+	return errors.Join(errs...)
+}
+
+// diskGroup is under which name progress is kept in the disk buffer, which has one reader.
+const diskGroup = "forward"
+
+// consumers is the group that forwards.
+func (c *config) consumers() string {
+	if c.Process.Buffer == bufferKafka {
+		return c.Kafka.Group
+	}
+	return diskGroup
 }
 
 // largestRequest is the bytes that one request of the largest size takes: as sent, and decoded.
@@ -72,17 +100,33 @@ func (c *config) readAhead(state memory.State) int64 {
 
 // processConfig says what the process is for.
 type processConfig struct {
-	Role   string `default:"all" desc:"What the process does: all receives and forwards. The disk buffer belongs to one process, so with it there is nothing else."`
-	Buffer string `default:"disk" desc:"Where accepted records are kept until they are forwarded: disk, a log in BUFFER_DIR."`
+	Role   string `default:"all" desc:"What the process does: all receives and forwards, receive only receives, forward only forwards. The disk buffer belongs to one process, so with it there is nothing but all."`
+	Buffer string `default:"disk" desc:"Where accepted records are kept until they are forwarded: disk, a log in BUFFER_DIR; or kafka, topics of the cluster at KAFKA_BROKERS, which any number of processes share."`
 }
+
+// Values of processConfig.
+const (
+	roleAll     = "all"
+	roleReceive = "receive"
+	roleForward = "forward"
+
+	bufferDisk  = "disk"
+	bufferKafka = "kafka"
+)
+
+func (c processConfig) receives() bool { return c.Role != roleForward }
+func (c processConfig) forwards() bool { return c.Role != roleReceive }
 
 // Validate says everything that is wrong with the settings.
 func (c processConfig) Validate() error {
 	var errs []error
-	if c.Buffer != "disk" {
-		errs = append(errs, fmt.Errorf("INGESTGW_BUFFER=%s: want disk", c.Buffer))
+	if c.Buffer != bufferDisk && c.Buffer != bufferKafka {
+		errs = append(errs, fmt.Errorf("INGESTGW_BUFFER=%s: want %s or %s", c.Buffer, bufferDisk, bufferKafka))
 	}
-	if c.Role != "all" {
+	if c.Role != roleAll && c.Role != roleReceive && c.Role != roleForward {
+		errs = append(errs, fmt.Errorf("INGESTGW_ROLE=%s: want %s, %s or %s", c.Role, roleAll, roleReceive, roleForward))
+	}
+	if c.Buffer == bufferDisk && (c.Role == roleReceive || c.Role == roleForward) {
 		errs = append(errs, fmt.Errorf("INGESTGW_ROLE=%s: want all, because the disk buffer (INGESTGW_BUFFER=disk) can be read only by the "+
 			"process that writes it, so the same process has to receive and forward", c.Role))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -53,25 +54,32 @@ func TestNamesThatConfigurationElsewhereUses(t *testing.T) {
 		have[s.Name] = s.Default
 	}
 	for name, def := range map[string]string{
-		"INGESTGW_INGEST_LISTEN":        ":8480",
-		"INGESTGW_ADMIN_LISTEN":         ":8482",
-		"INGESTGW_BUFFER":               "disk",
-		"INGESTGW_BUFFER_DIR":           "data",
-		"INGESTGW_BUFFER_MAX_BYTES":     "0",
-		"INGESTGW_BUFFER_WHEN_FULL":     "refuse",
-		"INGESTGW_FORWARD_URLS":         "",
-		"INGESTGW_FORWARD_STORAGE_URLS": "",
-		"INGESTGW_FORWARD_SETTLE":       "30s",
-		"INGESTGW_INGEST_CONN_MAX_AGE":  "2m",
-		"INGESTGW_LOG_FORMAT":           "text",
-		"INGESTGW_LOG_LEVEL":            "info",
-		"INGESTGW_MEMORY_GOGC":          "auto",
-		"INGESTGW_MEMORY_LIMIT":         "auto",
-		"INGESTGW_ROLE":                 "all",
-		"INGESTGW_SHUTDOWN_DELAY":       "5s",
-		"INGESTGW_SHUTDOWN_TIMEOUT":     "25s",
-		"INGESTGW_TENANT_DEFAULT":       "0:0",
-		"INGESTGW_VMSELECT_URLS":        "",
+		"INGESTGW_INGEST_LISTEN":         ":8480",
+		"INGESTGW_ADMIN_LISTEN":          ":8482",
+		"INGESTGW_BUFFER":                "disk",
+		"INGESTGW_BUFFER_DIR":            "data",
+		"INGESTGW_BUFFER_MAX_BYTES":      "0",
+		"INGESTGW_BUFFER_WHEN_FULL":      "refuse",
+		"INGESTGW_FORWARD_URLS":          "",
+		"INGESTGW_FORWARD_STORAGE_URLS":  "",
+		"INGESTGW_FORWARD_SETTLE":        "30s",
+		"INGESTGW_INGEST_CONN_MAX_AGE":   "2m",
+		"INGESTGW_KAFKA_BROKERS":         "",
+		"INGESTGW_KAFKA_TOPIC_PREFIX":    "ingestgw",
+		"INGESTGW_KAFKA_GROUP":           "ingestgw",
+		"INGESTGW_KAFKA_HEDGE_AFTER":     "2s",
+		"INGESTGW_KAFKA_CREATE_TOPICS":   "false",
+		"INGESTGW_KAFKA_STRICT":          "false",
+		"INGESTGW_BUFFER_APPEND_TIMEOUT": "15s",
+		"INGESTGW_LOG_FORMAT":            "text",
+		"INGESTGW_LOG_LEVEL":             "info",
+		"INGESTGW_MEMORY_GOGC":           "auto",
+		"INGESTGW_MEMORY_LIMIT":          "auto",
+		"INGESTGW_ROLE":                  "all",
+		"INGESTGW_SHUTDOWN_DELAY":        "5s",
+		"INGESTGW_SHUTDOWN_TIMEOUT":      "25s",
+		"INGESTGW_TENANT_DEFAULT":        "0:0",
+		"INGESTGW_VMSELECT_URLS":         "",
 	} {
 		if got, ok := have[name]; !ok || got != def {
 			t.Errorf("%s: is a setting: %t, default %q, want %q", name, ok, got, def)
@@ -166,7 +174,7 @@ func TestWhatKubernetesInjectsIsLetPass(t *testing.T) {
 }
 
 func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
-	t.Setenv("INGESTGW_ROLE", "receive")
+	t.Setenv("INGESTGW_ROLE", "both")
 	t.Setenv("INGESTGW_BUFFER", "tape")
 	t.Setenv("INGESTGW_INGEST_LISTEN", "localhost")
 	t.Setenv("INGESTGW_INGEST_MAX_SERIES", "-1")
@@ -180,8 +188,8 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	for _, want := range []string{
-		"INGESTGW_ROLE=receive: want all, because the disk buffer",
-		"INGESTGW_BUFFER=tape: want disk",
+		"INGESTGW_ROLE=both: want all, receive or forward",
+		"INGESTGW_BUFFER=tape: want disk or kafka",
 		`INGESTGW_INGEST_LISTEN: "localhost" has no port`,
 		"INGESTGW_INGEST_MAX_SERIES=-1",
 		"INGESTGW_BUFFER_WHEN_FULL",
@@ -195,6 +203,45 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 			t.Errorf("%q does not stand on a line of its own in:\n%s", want, stderr)
 		}
 	}
+}
+
+func TestSettingsThatDoNotGoTogetherAreTold(t *testing.T) {
+	kafka := map[string]string{"BUFFER": "kafka", "KAFKA_BROKERS": "127.0.0.1:1"}
+	for _, c := range []struct {
+		env  map[string]string
+		want string // "" is nothing wrong
+	}{
+		{map[string]string{"ROLE": "receive"}, "INGESTGW_ROLE=receive: want all, because the disk buffer"},
+		{map[string]string{"ROLE": "forward"}, "INGESTGW_ROLE=forward: want all, because the disk buffer"},
+		{map[string]string{"BUFFER": "kafka"}, "INGESTGW_KAFKA_BROKERS is empty"},
+		{map[string]string{"ROLE": "all", "FORWARD_URLS": ""}, "INGESTGW_FORWARD_URLS is empty"},
+		{kafka, ""},
+		{with(kafka, "ROLE", "forward"), ""},
+		{with(with(kafka, "ROLE", "forward"), "FORWARD_URLS", ""), "INGESTGW_FORWARD_URLS is empty"},
+		{with(with(kafka, "ROLE", "receive"), "FORWARD_URLS", ""), ""},
+		{with(kafka, "KAFKA_BROKERS", "localhost"), "INGESTGW_KAFKA_BROKERS=localhost"},
+		{with(kafka, "KAFKA_SASL_USER", "me"), "INGESTGW_KAFKA_SASL_MECHANISM"},
+		{with(kafka, "KAFKA_TLS_CA_FILE", "ca.pem"), "INGESTGW_KAFKA_TLS_ENABLED"},
+		{with(kafka, "BUFFER_APPEND_TIMEOUT", "10ms"), "INGESTGW_BUFFER_APPEND_TIMEOUT"},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			valid(t)
+			for name, value := range c.env {
+				t.Setenv("INGESTGW_"+name, value)
+			}
+			_, stderr, code := output("config")
+			if (code == exitOK) != (c.want == "") || !strings.Contains(stderr, c.want) {
+				t.Errorf("%v: exit %d, want %q:\n%s", c.env, code, c.want, stderr)
+			}
+		})
+	}
+}
+
+// with is a copy of env with one more variable.
+func with(env map[string]string, name, value string) map[string]string {
+	env = maps.Clone(env)
+	env[name] = value
+	return env
 }
 
 func TestConfigShowsValuesAndWhatIsInForce(t *testing.T) {

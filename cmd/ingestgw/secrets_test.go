@@ -35,6 +35,7 @@ func plantSecrets(t *testing.T, base *url.URL, basicAuth bool) []string {
 		"VMSELECT_URLS=http://user:" + planted + "@" + host + ",http://user:" + planted + "@127.0.0.1:1",
 		"FORWARD_HEADERS=X-Key: " + planted + "^^X-Other: " + planted,
 		"FORWARD_METRICS_AUTH_KEY_FILE=" + file("metrics"),
+		"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USER=operator", "KAFKA_SASL_PASSWORD_FILE=" + file("kafka"),
 	}
 	if basicAuth {
 		return append(list, "FORWARD_BASIC_AUTH_USER=operator", "FORWARD_BASIC_AUTH_PASSWORD_FILE="+file("password"))

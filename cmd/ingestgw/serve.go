@@ -11,6 +11,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
+	"github.com/ingestgw/ingestgw/buffer/kafka"
 	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/ingest"
 	"github.com/ingestgw/ingestgw/internal/settings"
@@ -75,20 +76,39 @@ func (g *gateway) start(cfg *config) error {
 	if err := g.startStatus(cfg, reg); err != nil {
 		return err
 	}
-	store, err := disk.Open(cfg.Disk, g.log, reg)
-	if err != nil {
+	if err := g.openStore(cfg, reg); err != nil {
 		return fmt.Errorf("open the buffer: %w", err)
 	}
-	g.store = store
-	g.gather = buffer.NewGatherer(store, cfg.Gather, reg)
-	if err := g.startForward(cfg, readAhead, reg); err != nil {
-		return err
+	if cfg.Process.forwards() {
+		if err := g.startForward(cfg, readAhead, reg); err != nil {
+			return err
+		}
 	}
-	if err := g.startIngest(cfg, requests, reg); err != nil {
-		return err
+	if cfg.Process.receives() {
+		if err := g.startIngest(cfg, requests, reg); err != nil {
+			return err
+		}
 	}
 	g.status.SetReady(true)
 	g.log.Info("ready")
+	return nil
+}
+
+// openStore opens the buffer that the settings name.
+func (g *gateway) openStore(cfg *config, reg prometheus.Registerer) error {
+	if cfg.Process.Buffer == bufferKafka {
+		store, err := kafka.Open(context.Background(), cfg.Kafka, g.log, reg)
+		if err != nil {
+			return err
+		}
+		g.store = store
+		return nil
+	}
+	store, err := disk.Open(cfg.Disk, g.log, reg)
+	if err != nil {
+		return err
+	}
+	g.store = store
 	return nil
 }
 
@@ -119,11 +139,12 @@ func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheu
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopSending = cancel
-	g.sending = launch("forward", g.ended, func() error { return forwarder.Run(ctx) })
+	g.sending = launch("forward", g.ended, func() error { return forwarder.Run(ctx, cfg.consumers()) })
 	return nil
 }
 
 func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
+	g.gather = buffer.NewGatherer(g.store, cfg.Gather, reg)
 	g.ingest = ingest.New(cfg.Ingest, cfg.Tenant, g.gather, budget, g.log, reg)
 	if err := g.ingest.Listen(); err != nil {
 		return err
@@ -143,8 +164,10 @@ func (g *gateway) stop(s schedule) error {
 			errs = append(errs, fmt.Errorf("stop: %s: %w", what, err))
 		}
 	}
-	if g.taking != nil {
+	if g.status != nil {
 		g.status.SetReady(false)
+	}
+	if g.taking != nil {
 		g.goOnAccepting(s.accepting)
 		step(s.requests, "finish requests in flight", func(ctx context.Context) error {
 			defer g.taking.wait() // it ends when its listener is closed
