@@ -108,7 +108,6 @@ func TestNextRunGoesOnWithTheData(t *testing.T) {
 
 func TestNextRunOnKafkaGoesOnWithTheData(t *testing.T) {
 	whole(t)
-	t.Skip("KNOWN GAP: ingestgw cannot buffer in Kafka yet")
 	printed := goesOn(t, options{kafka: true}, func(p *stack.Process) error { p.Kill(); return nil })
 	inOrder(t, printed, "kafka-0 ", "ingestgw ", "ingestgw (in Kafka)", "They are there", last,
 		"Stopping", "vmagent ", "ingestgw ", "kafka-0 ", "vminsert ", "All stopped")
