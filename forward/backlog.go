@@ -112,7 +112,7 @@ func (o *observer) find(ctx context.Context, b backlog) {
 	}
 }
 
-// peek reads when the block at off was received. If it turns out to be lost, the one behind stands for it.
+// peek reads when the block at off was received. If it turns out to be lost, it is marked so, and the one behind stands for it.
 func (p *partition) peek(ctx context.Context, off buffer.Offset) (received time.Time, ok bool) {
 	select {
 	case p.f.peeks <- struct{}{}:
@@ -125,6 +125,7 @@ func (p *partition) peek(ctx context.Context, off buffer.Offset) (received time.
 		return time.Time{}, false // told by read
 	}
 	defer batch.Release()
+	p.lose(batch.Lost) // a Store that has lost patience with a block need not say so twice
 	if len(batch.Blocks) == 0 {
 		return time.Time{}, false
 	}

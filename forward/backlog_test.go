@@ -254,6 +254,29 @@ func TestABacklogIsToldBeforeAnyOfItCouldBeRead(t *testing.T) {
 	})
 }
 
+// Kafka gives a damaged block up after a minute of tries, and tells only one reader, who then must not keep it to himself.
+func TestALossIsBelievedWhoeverIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, "a")
+		taken := s.budget.Limit()
+		s.budget.TryTake(taken) // so that nothing is read but to see how old it is
+		s.putMany(3)
+		s.store.damage(0, "damaged")
+		s.start()
+		time.Sleep(2*measureEvery + measureEvery/4)
+		s.wantMetric("unsent_blocks", 2)
+		s.wantMetric("oldest_unsent_age_seconds", 2)
+		s.budget.Release(taken)
+		time.Sleep(saveEvery)
+		measured()
+		s.wantCommitted(3)
+		if lost := s.metric("lost_blocks_total"); lost != 1 {
+			t.Errorf("lost_blocks_total is %v, want 1", lost)
+		}
+		s.stop()
+	})
+}
+
 func TestABacklogThatIsGoneLendsNoAgeToTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, "a")
