@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/bits"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -161,6 +163,24 @@ func message(n int, labels ...string) []byte {
 
 func body(n int, labels ...string) *bytes.Reader {
 	return bytes.NewReader(snappy.Encode(nil, message(n, labels...)))
+}
+
+// incompressible is a body of a little more than n bytes with labels that snappy cannot make smaller: a series for every 10,000.
+func incompressible(n int, labels ...string) []byte {
+	return snappy.Encode(nil, noise(n, labels...))
+}
+
+func noise(n int, labels ...string) (msg []byte) {
+	random := rand.New(rand.NewPCG(1, uint64(n)))
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+	for len(msg) < n {
+		value := make([]byte, 10_000)
+		for i := range value {
+			value[i] = letters[random.IntN(len(letters))]
+		}
+		msg = append(msg, message(1, append([]string{"noise", string(value)}, labels...)...)...)
+	}
+	return msg
 }
 
 func TestPathNamesTheTenant(t *testing.T) {
@@ -373,7 +393,7 @@ func TestRetryAfterIsJittered(t *testing.T) {
 func TestSpentBudgetIsRefusedAtOnceAndComesBack(t *testing.T) {
 	store := &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{})}
 	one := body(100)
-	g := start(t, defaults(), heldTwice*one.Size()+int64(len(message(100))), store)
+	g := start(t, defaults(), int64(room(one.Len())+one.Len()+len(message(100))), store)
 	first := make(chan int)
 	go func() {
 		resp, _ := g.post(t, "/api/v1/write", body(100))
@@ -398,7 +418,6 @@ func TestChunkedBodyIsReadWithinTheLimit(t *testing.T) {
 	cfg := defaults()
 	cfg.MaxBody = 300_000
 	g := start(t, cfg, 64<<20, &shelf{})
-	chunked := func(b io.Reader) io.Reader { return io.MultiReader(b) } // hides the length
 	if resp, text := g.post(t, "/api/v1/write", chunked(body(20_000))); resp.StatusCode != 204 {
 		t.Errorf("got %s %q", resp.Status, text)
 	}
@@ -414,6 +433,66 @@ func TestChunkedBodyStopsWhenTheBudgetIsSpent(t *testing.T) {
 	g := start(t, defaults(), 3*heldTwice*step, &shelf{})
 	if resp, _ := g.post(t, "/api/v1/write", io.MultiReader(bytes.NewReader(make([]byte, 4*step)))); resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 {
 		t.Errorf("got %s", resp.Status)
+	}
+}
+
+// chunked hides the length of b.
+func chunked(b io.Reader) io.Reader { return io.MultiReader(b) }
+
+// What is held of a request that waits for the store is the buffer with its body and the copy in its block, whatever buffers
+// earlier requests have left behind.
+func TestBudgetCountsTheBuffersThatBodiesLieIn(t *testing.T) {
+	store := &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{}, 1)}
+	g := start(t, defaults(), 64<<20, store)
+	held := func(b io.Reader) int {
+		t.Helper()
+		status := make(chan int)
+		go func() {
+			resp, _ := g.post(t, "/api/v1/write", b)
+			status <- resp.StatusCode
+		}()
+		<-store.entered
+		used := int(g.budget.Used())
+		store.leave <- struct{}{}
+		if got := <-status; got != 204 {
+			t.Errorf("got %d", got)
+		}
+		return used
+	}
+	small, medium, large := snappy.Encode(nil, message(1)), incompressible(300_000), incompressible(2<<20)
+	for range 3 {
+		for _, c := range []struct {
+			what   string
+			body   io.Reader
+			buffer int
+			size   int
+		}{
+			{"small", bytes.NewReader(small), 4 << 10, len(small)},
+			{"small, chunked", chunked(bytes.NewReader(small)), 64 << 10, len(small)},
+			{"medium", bytes.NewReader(medium), 512 << 10, len(medium)},
+			{"medium, chunked", chunked(bytes.NewReader(medium)), 512 << 10, len(medium)},
+			{"large", bytes.NewReader(large), len(large), len(large)},
+			{"large, chunked", chunked(bytes.NewReader(large)), 4 << 20, len(large)},
+		} {
+			if got := held(c.body); got != c.buffer+c.size {
+				t.Errorf("%s: %d bytes held, want a buffer of %d and a copy of %d", c.what, got, c.buffer, c.size)
+			}
+		}
+	}
+}
+
+func TestBuffersOfBodiesAreNotMuchLargerThanTheBody(t *testing.T) {
+	var p bodies
+	for n := range 4 << 20 {
+		if n%997 > 1 && bits.OnesCount(uint(n)) > 1 && bits.OnesCount(uint(n+1)) > 1 {
+			continue // all around powers of two, and some in between
+		}
+		buf := p.get(n)
+		if got := cap(buf.b); len(buf.b) != 0 || got < n || got != room(n) || got > 4<<10 && got >= 2*n {
+			t.Fatalf("for %d bytes: a buffer of %d with %d in it", n, got, len(buf.b))
+		}
+		buf.b = append(buf.b, 1)
+		p.put(buf)
 	}
 }
 

@@ -52,12 +52,12 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Ti
 		return id, err
 	}
 	held := &hold{budget: s.budget}
-	buf := s.bodies.get()
-	defer s.bodies.put(buf)
-	if buf.b, err = readBody(r, buf.b, int64(s.cfg.MaxBody), held); err != nil {
+	buf, err := s.bodies.read(r, int64(s.cfg.MaxBody), held)
+	if err != nil {
 		held.giveAll()
 		return id, err
 	}
+	defer s.bodies.put(buf)
 	// From here on net/http reads only to notice that the sender has gone; a deadline would look the same to it.
 	if err := control.SetReadDeadline(time.Time{}); err != nil {
 		held.giveAll()

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -121,23 +120,4 @@ func (s *Server) retire(r *http.Request, h http.Header) {
 		h.Set("Connection", "close")
 		s.metrics.retired.Inc()
 	}
-}
-
-// bodies are buffers for requests as they were sent.
-type bodies struct{ pool sync.Pool }
-
-type bodyBuffer struct{ b []byte }
-
-func (p *bodies) get() *bodyBuffer {
-	if buf, ok := p.pool.Get().(*bodyBuffer); ok {
-		return buf
-	}
-	return new(bodyBuffer)
-}
-
-func (p *bodies) put(buf *bodyBuffer) {
-	if cap(buf.b) > keep {
-		buf.b = nil
-	}
-	p.pool.Put(buf)
 }
