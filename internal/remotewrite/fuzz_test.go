@@ -204,7 +204,11 @@ func checkStrip(t *testing.T, msg []byte) {
 	if err != nil || after != before {
 		t.Fatalf("after Strip: %+v, %v; want %+v", after, err, before)
 	}
-	if got, want := stripped, stripSlowly(msg); !bytes.Equal(got, want) {
-		t.Fatalf("got  %x\nwant %x", got, want)
+	want := stripSlowly(msg)
+	if !bytes.Equal(stripped, want) {
+		t.Fatalf("got  %x\nwant %x", stripped, want)
+	}
+	if got := remotewrite.Strip(original[:0], original); !bytes.Equal(got, want) {
+		t.Fatalf("in place: got  %x\nwant %x", got, want)
 	}
 }

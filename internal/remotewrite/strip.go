@@ -3,7 +3,8 @@ package remotewrite
 import "encoding/binary"
 
 // Strip appends msg to dst, without the reserved labels of its series and the reserved fields of its metadata. Of all else
-// only the lengths of what enclosed them change: order, unknown fields and odd encodings stay as they are. dst must not
+// only the lengths of what enclosed them change: order, unknown fields and odd encodings stay as they are. The result is never
+// longer than msg. dst may be msg[:0], since what is written never overtakes what is still to be read; otherwise it must not
 // overlap msg. It panics when msg has not passed Scan and is malformed.
 func Strip(dst, msg []byte) []byte {
 	copied := 0 // msg[:copied] is in dst

@@ -31,6 +31,8 @@ func TestStripTakesOutWhatIsReservedAndNothingElse(t *testing.T) {
 		{"only what is reserved is left", metadata(number(11, 1)), metadata()},
 		{"one series of many", join(text(9, "?"), timeseries(up), timeseries(up, labels("vm_account_id", "1")), timeseries(up), metadata()),
 			join(text(9, "?"), timeseries(up), timeseries(up), timeseries(up), metadata())},
+		{"a padded length shrinks too", join([]byte{0x0a, 0x80 | byte(len(up)+len(labels("vm_account_id", "1"))), 0x80, 0x00}, up, labels("vm_account_id", "1")),
+			timeseries(up)},
 		{"an odd tag stays", join([]byte{0x8a, 0x00}, timeseries(up, labels("vm_account_id", "1"))[1:]),
 			join([]byte{0x8a, 0x00}, timeseries(up)[1:])},
 	} {
@@ -40,6 +42,9 @@ func TestStripTakesOutWhatIsReservedAndNothingElse(t *testing.T) {
 			}
 			if got := remotewrite.Strip([]byte("dst"), tc.msg); !bytes.Equal(got, append([]byte("dst"), tc.want...)) {
 				t.Errorf("got  %q\nwant %q", got, tc.want)
+			}
+			if got := remotewrite.Strip(tc.msg[:0], tc.msg); !bytes.Equal(got, tc.want) {
+				t.Errorf("in place: got  %q\nwant %q", got, tc.want)
 			}
 		})
 	}
