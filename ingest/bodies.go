@@ -19,6 +19,14 @@ const (
 
 type bodyBuffer struct{ b []byte }
 
+// replace puts a copy of b in the place of the body. Should that need more space, it needs just as much.
+func (buf *bodyBuffer) replace(b []byte) {
+	if cap(buf.b) < len(b) {
+		buf.b = make([]byte, len(b))
+	}
+	buf.b = append(buf.b[:0], b...)
+}
+
 // room is the capacity of a buffer for n bytes: less than twice as much, but at least 4 KiB.
 func room(n int) int {
 	if n > keep {

@@ -22,7 +22,7 @@ const snappyRatio = 22
 type decoder struct {
 	scan    remotewrite.Scanner
 	message []byte // decompressed
-	strip   []byte // without what was reserved
+	encoded []byte // compressed anew, when what was sent cannot be stored as it is
 }
 
 // decoders bounds how many requests are decompressed at one time. The work is pure CPU, so one decoder per CPU is as fast as
@@ -50,8 +50,8 @@ func (d decoders) put(dec *decoder) {
 	if cap(dec.message) > keep {
 		dec.message = nil
 	}
-	if cap(dec.strip) > keep {
-		dec.strip = nil
+	if cap(dec.encoded) > keep {
+		dec.encoded = nil
 	}
 	d <- dec
 }
@@ -63,16 +63,24 @@ type checked struct {
 	counts  remotewrite.Counts
 }
 
-// check decompresses body, validates all of it, and takes out what senders may not say.
-func (s *Server) check(ctx context.Context, body []byte, h *hold) (checked, error) {
-	size, err := s.decodedLen(body)
+// check decompresses the body, validates all of it, and takes out what senders may not say. Afterwards buf has what is stored,
+// and no more is held than that takes.
+func (s *Server) check(ctx context.Context, buf *bodyBuffer, h *hold) (checked, error) {
+	size, err := s.decodedLen(buf.b)
 	if err != nil {
 		return checked{}, err
 	}
 	if err := h.take(int64(size)); err != nil {
 		return checked{}, err
 	}
-	defer h.give(int64(size))
+	msg, err := s.decode(ctx, buf, size, h)
+	if err != nil {
+		return checked{}, err
+	}
+	return msg, h.stored(buf)
+}
+
+func (s *Server) decode(ctx context.Context, buf *bodyBuffer, size int, h *hold) (checked, error) {
 	dec, err := s.decoders.get(ctx)
 	if err != nil {
 		return checked{}, err
@@ -82,19 +90,18 @@ func (s *Server) check(ctx context.Context, body []byte, h *hold) (checked, erro
 	if cap(dec.message) < size {
 		dec.message = make([]byte, size)
 	}
-	message, err := snappy.Decode(dec.message[:cap(dec.message)], body)
+	message, err := snappy.Decode(dec.message[:cap(dec.message)], buf.b)
 	if err != nil {
-		return checked{}, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(body), err)
+		return checked{}, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(buf.b), err)
 	}
 	counts, err := dec.scan.Scan(message, s.limits)
 	if err != nil {
 		return checked{}, nameLimit(err)
 	}
 	if counts.Reserved == 0 {
-		return checked{payload: body, decoded: size, counts: counts}, nil
+		return checked{payload: buf.b, decoded: size, counts: counts}, nil
 	}
-	dec.strip = remotewrite.Strip(dec.strip[:0], message)
-	return checked{payload: snappy.Encode(nil, dec.strip), decoded: len(dec.strip), counts: counts}, nil
+	return rewrite(dec, message, counts, buf, h)
 }
 
 // nameLimit adds the setting to an error about a limit.

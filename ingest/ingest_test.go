@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -439,26 +440,30 @@ func TestChunkedBodyStopsWhenTheBudgetIsSpent(t *testing.T) {
 // chunked hides the length of b.
 func chunked(b io.Reader) io.Reader { return io.MultiReader(b) }
 
+// postHeld sends a request to a gateway whose shelf waits, and returns what is held of the budget while it is being stored.
+func (g *gateway) postHeld(t *testing.T, b io.Reader) (held int) {
+	t.Helper()
+	status := make(chan int)
+	go func() {
+		resp, _ := g.post(t, "/api/v1/write", b)
+		status <- resp.StatusCode
+	}()
+	<-g.shelf.entered
+	held = int(g.budget.Used())
+	g.shelf.leave <- struct{}{}
+	if got := <-status; got != 204 {
+		t.Errorf("got %d", got)
+	}
+	return held
+}
+
+// waiting is a shelf for postHeld.
+func waiting() *shelf { return &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{}, 1)} }
+
 // What is held of a request that waits for the store is the buffer with its body and the copy in its block, whatever buffers
 // earlier requests have left behind.
 func TestBudgetCountsTheBuffersThatBodiesLieIn(t *testing.T) {
-	store := &shelf{entered: make(chan struct{}, 1), leave: make(chan struct{}, 1)}
-	g := start(t, defaults(), 64<<20, store)
-	held := func(b io.Reader) int {
-		t.Helper()
-		status := make(chan int)
-		go func() {
-			resp, _ := g.post(t, "/api/v1/write", b)
-			status <- resp.StatusCode
-		}()
-		<-store.entered
-		used := int(g.budget.Used())
-		store.leave <- struct{}{}
-		if got := <-status; got != 204 {
-			t.Errorf("got %d", got)
-		}
-		return used
-	}
+	g := start(t, defaults(), 64<<20, waiting())
 	small, medium, large := snappy.Encode(nil, message(1)), incompressible(300_000), incompressible(2<<20)
 	for range 3 {
 		for _, c := range []struct {
@@ -474,11 +479,50 @@ func TestBudgetCountsTheBuffersThatBodiesLieIn(t *testing.T) {
 			{"large", bytes.NewReader(large), len(large), len(large)},
 			{"large, chunked", chunked(bytes.NewReader(large)), 4 << 20, len(large)},
 		} {
-			if got := held(c.body); got != c.buffer+c.size {
+			if got := g.postHeld(t, c.body); got != c.buffer+c.size {
 				t.Errorf("%s: %d bytes held, want a buffer of %d and a copy of %d", c.what, got, c.buffer, c.size)
 			}
 		}
 	}
+}
+
+// Taking out what is reserved needs space for the message compressed anew, and leaves no more behind than the result.
+func TestBudgetCountsWhatTakingOutLabelsNeeds(t *testing.T) {
+	forged, clean := noise(500_000, "vm_account_id", "1"), noise(500_000)
+	for name, c := range map[string]struct {
+		message, want, body []byte
+	}{
+		"as we compress":    {forged, clean, snappy.Encode(nil, forged)},
+		"better than we do": {bytes.Repeat(forged, 4), bytes.Repeat(clean, 4), compressPeriodic(forged, 4)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours := snappy.Encode(nil, c.want)
+			peak := room(len(c.body)) + len(c.body) + len(c.message) + snappy.MaxEncodedLen(len(c.want))
+			g := start(t, defaults(), int64(peak), waiting())
+			held, want := g.postHeld(t, bytes.NewReader(c.body)), max(room(len(c.body)), len(ours))+len(ours)
+			if held != want {
+				t.Errorf("%d bytes held while it is stored, want %d", held, want)
+			}
+			if r := g.shelf.records(t); len(r) != 1 || !bytes.Equal(r[0].Payload, ours) {
+				t.Errorf("%d records stored, not what was sent without the label", len(r))
+			}
+			g = start(t, defaults(), int64(peak)-1, &shelf{})
+			if resp, text := g.post(t, "/api/v1/write", bytes.NewReader(c.body)); resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 {
+				t.Errorf("with a byte less: got %s %q, want 503", resp.Status, text)
+			}
+		})
+	}
+}
+
+// compressPeriodic is b n times as a snappy block that refers back further than our encoder looks.
+func compressPeriodic(b []byte, n int) []byte {
+	block := binary.AppendUvarint(nil, uint64(n*len(b)))
+	block = binary.LittleEndian.AppendUint32(append(block, 63<<2), uint32(len(b)-1)) // a literal, its length in 4 bytes
+	block = append(block, b...)
+	for left := (n - 1) * len(b); left > 0; left -= 64 { // copies, their offset in 4 bytes
+		block = binary.LittleEndian.AppendUint32(append(block, byte(min(left, 64)-1)<<2|3), uint32(len(b)))
+	}
+	return block
 }
 
 func TestBuffersOfBodiesAreNotMuchLargerThanTheBody(t *testing.T) {

@@ -63,7 +63,8 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Ti
 		held.giveAll()
 		return id, fmt.Errorf("%w: lift read deadline: %w", errAborted, err)
 	}
-	msg, err := s.check(r.Context(), buf.b, held)
+	sent := len(buf.b)
+	msg, err := s.check(r.Context(), buf, held)
 	if err != nil {
 		held.giveAll()
 		return id, err
@@ -71,7 +72,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Ti
 	if err := s.store(r.Context(), id, received, msg, held); err != nil {
 		return id, err
 	}
-	s.metrics.counted(len(buf.b), msg)
+	s.metrics.counted(sent, msg)
 	return id, nil
 }
 
