@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/golang/snappy"
+
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
@@ -25,6 +27,14 @@ type Config struct {
 	ConnMaxAge time.Duration `default:"2m" split_words:"true" desc:"Age at which a connection is closed after its next answer, give or take 10 %, so that keep-alive senders spread over processes. 0 keeps connections."`
 
 	LabelNames string `default:"utf8" split_words:"true" desc:"Which label names are valid: utf8 (any, as Prometheus 3 sends them) or legacy ([a-zA-Z_][a-zA-Z0-9_]*, and : in metric names)."`
+}
+
+// Largest is the most bytes of the budget that one request can take, rounded up to whole MiB: its body and the copy in its
+// block, the message, and the space to compress that anew.
+func (c Config) Largest() int64 {
+	body := room(int(c.MaxBody) + 1) // the byte by which a chunked one is seen to end
+	n := heldTwice*int64(body) + int64(c.MaxDecoded) + int64(snappy.MaxEncodedLen(int(c.MaxDecoded)))
+	return (n + 1<<20 - 1) &^ (1<<20 - 1)
 }
 
 // Values of Config.LabelNames.

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/tenant"
 )
@@ -511,6 +512,27 @@ func TestBudgetCountsWhatTakingOutLabelsNeeds(t *testing.T) {
 				t.Errorf("with a byte less: got %s %q, want 503", resp.Status, text)
 			}
 		})
+	}
+}
+
+// A budget of Largest is what a request of the largest size needs, and hardly more than that.
+func TestLargestRequestFitsIntoTheBudgetThatItAsksFor(t *testing.T) {
+	message := noise(2<<20, "vm_account_id", "1")
+	sent := snappy.Encode(nil, message)
+	cfg := defaults()
+	cfg.MaxBody, cfg.MaxDecoded = settings.Bytes(len(sent)), settings.Bytes(len(message))
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"with its length": func(b io.Reader) io.Reader { return b },
+		"chunked":         chunked,
+	} {
+		g := start(t, cfg, cfg.Largest(), &shelf{})
+		if resp, text := g.post(t, "/api/v1/write", wrap(bytes.NewReader(sent))); resp.StatusCode != 204 {
+			t.Errorf("%s: got %s %q", name, resp.Status, text)
+		}
+		g = start(t, cfg, cfg.Largest()-1<<20-10_000, &shelf{}) // it is rounded up, and what was taken out needs no space
+		if resp, text := g.post(t, "/api/v1/write", wrap(bytes.NewReader(sent))); resp.StatusCode != 503 {
+			t.Errorf("%s, with less: got %s %q", name, resp.Status, text)
+		}
 	}
 }
 

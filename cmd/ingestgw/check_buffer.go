@@ -20,8 +20,8 @@ func (c *check) checkMemory() {
 		return
 	}
 	c.ok("memory", "%s", state)
-	if largest := c.cfg.largestRequest(); state.RequestBudget() < largest {
-		c.warn("memory", "requests in flight may take %s, one request of the largest size takes %s: such requests will always be answered 503; "+
+	if largest := c.cfg.Ingest.Largest(); state.RequestBudget() < largest {
+		c.warn("memory", "requests in flight may take %s, one request of the largest size can take %s: such requests may always be answered 503; "+
 			"raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
 			settings.Bytes(state.RequestBudget()), settings.Bytes(largest))
 	}

@@ -267,8 +267,8 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			"warn", []string{"buffer", "INGESTGW_BUFFER_MAX_BYTES=4000TiB"},
 		},
 		"memory too small": {
-			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_MEMORY_LIMIT", "100MiB") },
-			"warn", []string{"memory", "INGESTGW_MEMORY_LIMIT"},
+			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_MEMORY_LIMIT", "250MiB") },
+			"warn", []string{"memory", "may take 100MiB", "can take 102MiB", "INGESTGW_MEMORY_LIMIT"},
 		},
 		"token file missing": {
 			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_FORWARD_BEARER_TOKEN_FILE", "/nowhere/token") },

@@ -87,9 +87,6 @@ func (c *config) consumers() string {
 	return diskGroup
 }
 
-// largestRequest is the bytes that one request of the largest size takes: as sent, and decoded.
-func (c *config) largestRequest() int64 { return int64(c.Ingest.MaxBody + c.Ingest.MaxDecoded) }
-
 // readAhead is the bytes that forwarding may read ahead: what is configured, else its share of the memory limit.
 func (c *config) readAhead(state memory.State) int64 {
 	if c.Forward.ReadAhead > 0 {

@@ -112,11 +112,11 @@ func (g *gateway) openStore(cfg *config, reg prometheus.Registerer) error {
 	return nil
 }
 
-// warnOfSmallBudget says so when a request of the largest size that is allowed can never be taken.
+// warnOfSmallBudget says so when a request of the largest size that is allowed may never be taken.
 func (g *gateway) warnOfSmallBudget(cfg *config, budget int64) {
-	if largest := cfg.largestRequest(); budget < largest {
-		g.log.Warn("the memory for requests in flight is less than one request of the largest size takes, so such requests are "+
-			"always answered 503: raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
+	if largest := cfg.Ingest.Largest(); budget < largest {
+		g.log.Warn("the memory for requests in flight is less than one request of the largest size can take, so such requests may "+
+			"always be answered 503: raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",
 			"budget", settings.Bytes(budget), "largest_request", settings.Bytes(largest))
 	}
 }
