@@ -48,7 +48,7 @@ func randomProgram(rng *rand.Rand) []byte {
 }
 
 // The fuzz targets' promises, for some thousands of messages whenever tests run.
-func TestScanAndStripAgreeWithTheOthers(t *testing.T) {
+func TestScanStripAndSplitAgreeWithTheOthers(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	var total remotewrite.Counts
 	var program []byte
@@ -69,6 +69,7 @@ func TestScanAndStripAgreeWithTheOthers(t *testing.T) {
 		checkAgainstVictoriaMetrics(t, msg)
 		checkAgainstProtobuf(t, msg)
 		checkStrip(t, msg)
+		checkSplit(t, msg)
 	}
 	if valid < messages/5 || total.Histograms < messages/5 || total.Reserved < messages/5 {
 		t.Errorf("%d of %d messages were valid, with %+v: not worth the name of a test", valid, messages, total)
@@ -177,6 +178,11 @@ func checkAgainstProtobuf(t *testing.T, msg []byte) {
 	if err == nil && got != wantCounts {
 		t.Fatalf("written by protobuf: got %+v, want %+v", got, wantCounts)
 	}
+}
+
+// The pieces that Split makes hold together what the message holds, for Google's protobuf and for VictoriaMetrics.
+func FuzzSplitLosesNothing(f *testing.F) {
+	fuzz(f, checkSplit)
 }
 
 // Strip takes out what is reserved and nothing else.
