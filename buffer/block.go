@@ -55,6 +55,8 @@ const (
 	headerSize   = 24
 	minRecord    = 8             // bytes: one for each field, and no payload
 	maxCount     = math.MaxInt32 // of series, samples and bytes in one record
+	// maxEnvelope is the most bytes of a record besides its payload: account and project, receive time, encoding, four counts.
+	maxEnvelope = 2*binary.MaxVarintLen32 + binary.MaxVarintLen64 + 1 + 4*binary.MaxVarintLen32
 )
 
 // encodedSize is the bytes that appendRecord appends. The error says which count the format cannot hold.

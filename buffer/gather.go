@@ -54,6 +54,10 @@ func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
 	return g
 }
 
+// MaxPayload is the most bytes of payload that the Store takes in a record, whatever else is in that. It changes with
+// Store.MaxBlock.
+func (g *Gatherer) MaxPayload() int { return g.store.MaxBlock() - headerSize - maxEnvelope }
+
 // Append stores r in the lane and returns when it is durable (nil) or refused. It copies what it needs of r before it returns.
 //
 // The error wraps what Store.Append may answer, or ctx.Err(). When ctx ends while r's block is on its way, r may be stored all

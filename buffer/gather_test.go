@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -174,6 +175,31 @@ func TestRecordAboveMaxBlockIsRefused(t *testing.T) {
 		}
 		if err := g.Append(t.Context(), Main, record(900), nil); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestPayloadUpToMaxPayloadIsTakenWhateverTheEnvelope(t *testing.T) {
+	store := &slowStore{maxBlock: 1000}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		largest := func(payload int) Record {
+			return Record{
+				Tenant: tenant.ID{Account: math.MaxUint32, Project: math.MaxUint32}, Received: time.UnixMilli(math.MinInt64), Encoding: Snappy,
+				Series: maxCount, Samples: maxCount, Decoded: maxCount, Payload: make([]byte, payload),
+			}
+		}
+		for _, r := range []Record{largest(g.MaxPayload()), record(g.MaxPayload())} {
+			if err := g.Append(t.Context(), Main, r, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := g.Append(t.Context(), Main, largest(g.MaxPayload()+4), nil); !errors.Is(err, ErrTooLarge) { // the length takes 3 bytes less
+			t.Errorf("more than MaxPayload: %v", err)
+		}
+		before := g.MaxPayload()
+		store.maxBlock -= 100
+		if got := g.MaxPayload(); got != before-100 {
+			t.Errorf("with a smaller MaxBlock it is %d, before it was %d", got, before)
 		}
 	})
 }
