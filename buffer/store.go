@@ -19,7 +19,7 @@ const Main Lane = "main"
 var (
 	// ErrFull: the lane, or the whole Store, has reached its quota. The sender is to come back later.
 	ErrFull = errors.New("buffer is full")
-	// ErrTooLarge: the block can never be stored. Sending it again is pointless.
+	// ErrTooLarge: the block is larger than MaxBlock, perhaps since a moment ago. It can be stored only in parts.
 	ErrTooLarge = errors.New("block is too large for the buffer")
 	// ErrUnavailable: the disk or the brokers cannot take the block now; it may have been stored all the same.
 	ErrUnavailable = errors.New("buffer is unavailable")
@@ -76,7 +76,7 @@ func (id PartitionID) String() string { return fmt.Sprintf("%s/%d", id.Lane, id.
 //
 // Gathering records into blocks and their encoding live once, in this package, above every Store.
 type Store interface {
-	// MaxBlock is the most bytes that Append takes in one block.
+	// MaxBlock is the most bytes that Append takes in one block. It may change while the Store is open, and is cheap to ask.
 	MaxBlock() int
 
 	// Append stores b at the end of some partition of the lane. nil means durable: b survives kill -9 and power loss, and only

@@ -55,10 +55,11 @@ var answers = []answer{
 	{is: remotewrite.ErrInvalidSeries, label: "invalid_series", status: http.StatusBadRequest},
 	{is: remotewrite.ErrTooManySeries, label: "too_large", status: http.StatusBadRequest},
 	{is: remotewrite.ErrTooLarge, label: "too_large", status: http.StatusBadRequest},
-	{is: buffer.ErrTooLarge, label: "too_large", status: http.StatusBadRequest},
 	{is: errBudget, label: "memory_spent", status: http.StatusServiceUnavailable, retry: 5 * time.Second},
 	{is: buffer.ErrFull, label: "buffer_full", status: http.StatusServiceUnavailable, retry: 30 * time.Second},
 	{is: buffer.ErrClosed, label: "stopping", status: http.StatusServiceUnavailable, retry: 5 * time.Second},
+	// What does not fit was split or refused before; the limit has changed since, and next time the request is split to fit.
+	{is: buffer.ErrTooLarge, label: "buffer_unavailable", status: http.StatusServiceUnavailable, retry: 5 * time.Second},
 	{is: buffer.ErrUnavailable, label: "buffer_unavailable", status: http.StatusServiceUnavailable, retry: 10 * time.Second},
 	{is: errSlow, label: "too_slow", status: http.StatusServiceUnavailable, retry: 5 * time.Second},
 	{is: errAborted, label: "aborted", status: http.StatusServiceUnavailable, retry: 5 * time.Second},
@@ -77,6 +78,17 @@ func answerFor(err error) answer {
 		}
 	}
 	panic("ingest: the last answer fits everything")
+}
+
+// worst is the error of a request whose parts met errs, nil when they all are: the one whose sender is to come back last. One
+// that tells the sender to drop its samples counts only when there is no other, since the other parts may be well the next time.
+func worst(errs []error) (err error) {
+	for _, e := range errs {
+		if e != nil && (err == nil || answerFor(e).retry > answerFor(err).retry) {
+			err = e
+		}
+	}
+	return err
 }
 
 // refuse writes the answer to err.

@@ -19,12 +19,13 @@ const (
 
 type bodyBuffer struct{ b []byte }
 
-// replace puts a copy of b in the place of the body. Should that need more space, it needs just as much.
-func (buf *bodyBuffer) replace(b []byte) {
+// replace puts a copy of b in the place of the body, and returns it. Should that need more space, it needs just as much.
+func (buf *bodyBuffer) replace(b []byte) []byte {
 	if cap(buf.b) < len(b) {
 		buf.b = make([]byte, len(b))
 	}
 	buf.b = append(buf.b[:0], b...)
+	return buf.b
 }
 
 // room is the capacity of a buffer for n bytes: less than twice as much, but at least 4 KiB.

@@ -22,7 +22,7 @@ const snappyRatio = 22
 type decoder struct {
 	scan    remotewrite.Scanner
 	message []byte // decompressed
-	encoded []byte // compressed anew, when what was sent cannot be stored as it is
+	encoded []byte // compressed anew, when a request is rewritten
 }
 
 // decoders bounds how many requests are decompressed at one time. The work is pure CPU, so one decoder per CPU is as fast as
@@ -56,15 +56,16 @@ func (d decoders) put(dec *decoder) {
 	d <- dec
 }
 
-// A checked request is what is stored: the counts, and the bytes, which are the sender's own unless something was taken out.
+// A checked request is what is stored: the counts, and the bytes, which are the sender's own unless they had to be rewritten.
 type checked struct {
 	payload []byte
 	decoded int // bytes of the message once decompressed
 	counts  remotewrite.Counts
+	parts   []checked // what was rewritten, instead of payload and decoded; its parts have none
 }
 
-// check decompresses the body, validates all of it, and takes out what senders may not say. Afterwards buf has what is stored,
-// and no more is held than that takes.
+// check decompresses the body, validates all of it, and rewrites what cannot be stored as it is. Afterwards buf has what is
+// stored, and no more is held than that takes.
 func (s *Server) check(ctx context.Context, buf *bodyBuffer, h *hold) (checked, error) {
 	size, err := s.decodedLen(buf.b)
 	if err != nil {
@@ -98,10 +99,10 @@ func (s *Server) decode(ctx context.Context, buf *bodyBuffer, size int, h *hold)
 	if err != nil {
 		return checked{}, nameLimit(err)
 	}
-	if counts.Reserved == 0 {
+	if counts.Reserved == 0 && len(buf.b) <= s.gather.MaxPayload() {
 		return checked{payload: buf.b, decoded: size, counts: counts}, nil
 	}
-	return rewrite(dec, message, counts, buf, h)
+	return s.rewrite(dec, message, counts, buf, h)
 }
 
 // nameLimit adds the setting to an error about a limit.

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -32,15 +33,17 @@ import (
 type shelf struct {
 	buffer.Store // the methods that ingest does not use
 
-	answer  func() error  // what Append returns instead of nil; nil answers nil
-	entered chan struct{} // when not nil, gets a value for every Append that has begun
-	leave   chan struct{} // when not nil, Append waits for a value
+	maxBlock int           // 64 MiB when 0
+	keeps    bool          // whether blocks are stored although answer is an error
+	answer   func() error  // what Append returns instead of nil; nil answers nil
+	entered  chan struct{} // when not nil, gets a value for every Append that has begun
+	leave    chan struct{} // when not nil, Append waits for a value
 
 	mu     sync.Mutex
 	blocks [][]byte
 }
 
-func (s *shelf) MaxBlock() int { return 64 << 20 }
+func (s *shelf) MaxBlock() int { return cmp.Or(s.maxBlock, 64<<20) }
 
 func (s *shelf) Append(ctx context.Context, _ buffer.Lane, b *buffer.Block) error {
 	defer b.Release()
@@ -50,15 +53,16 @@ func (s *shelf) Append(ctx context.Context, _ buffer.Lane, b *buffer.Block) erro
 	if s.leave != nil {
 		<-s.leave
 	}
+	var err error
 	if s.answer != nil {
-		if err := s.answer(); err != nil {
-			return err
-		}
+		err = s.answer()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.blocks = append(s.blocks, bytes.Clone(b.Data))
-	return nil
+	if err == nil || s.keeps {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.blocks = append(s.blocks, bytes.Clone(b.Data))
+	}
+	return err
 }
 
 func (s *shelf) records(t testing.TB) []buffer.Record {
@@ -174,15 +178,19 @@ func incompressible(n int, labels ...string) []byte {
 
 func noise(n int, labels ...string) (msg []byte) {
 	random := rand.New(rand.NewPCG(1, uint64(n)))
-	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 	for len(msg) < n {
-		value := make([]byte, 10_000)
-		for i := range value {
-			value[i] = letters[random.IntN(len(letters))]
-		}
-		msg = append(msg, message(1, append([]string{"noise", string(value)}, labels...)...)...)
+		msg = append(msg, message(1, append([]string{"noise", randomText(random, 10_000)}, labels...)...)...)
 	}
 	return msg
+}
+
+func randomText(random *rand.Rand, n int) string {
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+	text := make([]byte, n)
+	for i := range text {
+		text[i] = letters[random.IntN(len(letters))]
+	}
+	return string(text)
 }
 
 func TestPathNamesTheTenant(t *testing.T) {
@@ -356,13 +364,12 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 		err    error
 		status int
 		answer string
-		retry  bool
 	}{
-		"full":        {fmt.Errorf("append: %w", buffer.ErrFull), 503, "buffer_full", true},
-		"unavailable": {fmt.Errorf("append: %w", buffer.ErrUnavailable), 503, "buffer_unavailable", true},
-		"closed":      {fmt.Errorf("append: %w", buffer.ErrClosed), 503, "stopping", true},
-		"too large":   {fmt.Errorf("append: %w", buffer.ErrTooLarge), 400, "too_large", false},
-		"unexpected":  {io.ErrNoProgress, 503, "internal", true},
+		"full":        {fmt.Errorf("append: %w", buffer.ErrFull), 503, "buffer_full"},
+		"unavailable": {fmt.Errorf("append: %w", buffer.ErrUnavailable), 503, "buffer_unavailable"},
+		"closed":      {fmt.Errorf("append: %w", buffer.ErrClosed), 503, "stopping"},
+		"shrunk":      {fmt.Errorf("append: %w", buffer.ErrTooLarge), 503, "buffer_unavailable"},
+		"unexpected":  {io.ErrNoProgress, 503, "internal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, defaults(), 1<<20, &shelf{answer: func() error { return c.err }})
@@ -371,7 +378,7 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 				t.Errorf("got %s", resp.Status)
 			}
 			after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-			if c.retry && (err != nil || after < 1 || after > 30) || !c.retry && err == nil {
+			if err != nil || after < 1 || after > 30 {
 				t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
 			}
 		})
@@ -525,11 +532,13 @@ func TestLargestRequestFitsIntoTheBudgetThatItAsksFor(t *testing.T) {
 		"with its length": func(b io.Reader) io.Reader { return b },
 		"chunked":         chunked,
 	} {
-		g := start(t, cfg, cfg.Largest(), &shelf{})
-		if resp, text := g.post(t, "/api/v1/write", wrap(bytes.NewReader(sent))); resp.StatusCode != 204 {
-			t.Errorf("%s: got %s %q", name, resp.Status, text)
+		for _, maxBlock := range []int{0, 30_000} {
+			g := start(t, cfg, cfg.Largest(), &shelf{maxBlock: maxBlock})
+			if resp, text := g.post(t, "/api/v1/write", wrap(bytes.NewReader(sent))); resp.StatusCode != 204 {
+				t.Errorf("%s, in blocks of %d: got %s %q", name, maxBlock, resp.Status, text)
+			}
 		}
-		g = start(t, cfg, cfg.Largest()-1<<20-10_000, &shelf{}) // it is rounded up, and what was taken out needs no space
+		g := start(t, cfg, cfg.Largest()-1<<20-10_000, &shelf{}) // it is rounded up, and what was taken out needs no space
 		if resp, text := g.post(t, "/api/v1/write", wrap(bytes.NewReader(sent))); resp.StatusCode != 503 {
 			t.Errorf("%s, with less: got %s %q", name, resp.Status, text)
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -82,6 +84,33 @@ func (s *Server) store(ctx context.Context, id tenant.ID, received time.Time, ms
 		held.giveAll()
 		return nil // a message with nothing in it is a sender's way to ask whether we are there
 	}
+	if msg.parts != nil {
+		return s.storeParts(ctx, id, received, msg.parts, held)
+	}
+	return s.append(ctx, id, received, msg, held.giveAll)
+}
+
+// storeParts returns when all parts are durable, or else when each was answered. What is held is given back with the last of
+// them: the parts lie in one buffer.
+func (s *Server) storeParts(ctx context.Context, id tenant.ID, received time.Time, parts []checked, held *hold) error {
+	var left atomic.Int64
+	left.Store(int64(len(parts)))
+	release := func() {
+		if left.Add(-1) == 0 {
+			held.giveAll()
+		}
+	}
+	errs := make([]error, len(parts))
+	var all sync.WaitGroup
+	for i, p := range parts {
+		all.Go(func() { errs[i] = s.append(ctx, id, received, p, release) }) // ends with its part's answer; Wait waits for it
+	}
+	all.Wait()
+	return worst(errs)
+}
+
+// append returns when msg, which has no parts, is durable.
+func (s *Server) append(ctx context.Context, id tenant.ID, received time.Time, msg checked, release func()) error {
 	return s.gather.Append(ctx, buffer.Main, buffer.Record{
 		Tenant:   id,
 		Received: received,
@@ -90,5 +119,5 @@ func (s *Server) store(ctx context.Context, id tenant.ID, received time.Time, ms
 		Samples:  msg.counts.Samples + msg.counts.Histograms,
 		Decoded:  msg.decoded,
 		Payload:  msg.payload,
-	}, held.giveAll)
+	}, release)
 }
