@@ -26,9 +26,8 @@ type Gatherer struct {
 	store   Store
 	linger  time.Duration
 	timeout time.Duration // for a record to be stored
-	target  int           // bytes at which a block is full
 	metrics *metrics
-	pool    sync.Pool // of *blockBytes with room for target bytes
+	pool    sync.Pool // of *blockBytes with room for as many bytes as target says, or said
 
 	ctx     context.Context // of what is on its way: ends when Close gives up waiting
 	cancel  context.CancelFunc
@@ -45,7 +44,6 @@ func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
 		store:   store,
 		linger:  cfg.Linger,
 		timeout: cfg.AppendTimeout,
-		target:  min(blockSize, store.MaxBlock()),
 		metrics: newMetrics(reg),
 		closing: make(chan struct{}),
 		lanes:   make(map[Lane]*lane),
@@ -124,21 +122,25 @@ func (g *Gatherer) lane(name Lane) *lane {
 	return l
 }
 
+// target is the bytes at which a block is full now.
+func (g *Gatherer) target() int { return min(blockSize, g.store.MaxBlock()) }
+
 // bytes takes room for a block of size bytes from the pool, or makes just as much when the usual room is too small.
 func (g *Gatherer) bytes(size int) *blockBytes {
-	if size > g.target {
+	target := g.target()
+	if size > target {
 		return newBlockBytes(size)
 	}
-	if b, ok := g.pool.Get().(*blockBytes); ok {
+	if b, ok := g.pool.Get().(*blockBytes); ok && cap(b.data) == target {
 		return b
 	}
-	return newBlockBytes(g.target)
+	return newBlockBytes(target)
 }
 
 // recycle takes bytes back. Those of an unusual size are left to the garbage collector, and so is the pool itself: it keeps
 // what is in use between two collections and no more.
 func (g *Gatherer) recycle(b *blockBytes) {
-	if cap(b.data) == g.target && cap(b.releases) <= maxReleases {
+	if cap(b.data) == g.target() && cap(b.releases) <= maxReleases {
 		b.reset()
 		g.pool.Put(b)
 	}

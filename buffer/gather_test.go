@@ -204,6 +204,27 @@ func TestPayloadUpToMaxPayloadIsTakenWhateverTheEnvelope(t *testing.T) {
 	})
 }
 
+// A Store may learn only after it was opened that it takes less than usual.
+func TestBlocksAreSmallerOnceTheStoreTakesLess(t *testing.T) {
+	const later = 300 << 10
+	store := &slowStore{takes: fsync}
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		for _, store.maxBlock = range []int{0, later} {
+			if err := errors.Join(appendAll(t, g, 50, 50<<10)...); err != nil {
+				t.Fatal(err)
+			}
+			if store.maxBlock == 0 {
+				store.blocks = nil
+			}
+		}
+	})
+	for _, records := range store.stored() {
+		if size := headerSize + len(records)*(50<<10); size > later {
+			t.Errorf("a block of at least %d bytes, the store takes %d", size, later)
+		}
+	}
+}
+
 func TestBlocksUnderWayAreBounded(t *testing.T) {
 	store := &slowStore{takes: time.Second}
 	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {

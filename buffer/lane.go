@@ -134,7 +134,7 @@ func (l *lane) place(r *Record, size int, release func()) (*block, error) {
 		l.add(l.open, r, size, release)
 		return l.open, nil
 	}
-	alone := headerSize+size > l.g.target
+	alone := headerSize+size > l.g.target()
 	if !alone && l.open != nil {
 		l.send(l.takeOpen()) // it is full
 	}
