@@ -80,8 +80,8 @@ func checkParts(parts []checked, most int) error {
 			if p.counts.Series > 0 {
 				what = fmt.Sprintf("series %d", series)
 			}
-			return fmt.Errorf("%w: %s alone takes %d bytes compressed, the buffer takes %d in one block (INGESTGW_BUFFER_MAX_BYTES)",
-				errTooLarge, what, len(p.payload), most)
+			return fmt.Errorf("%w: %s alone takes %d bytes compressed, the buffer takes %d in one block (it follows from "+
+				"INGESTGW_BUFFER_MAX_BYTES, with Kafka from max.message.bytes of the topic)", errTooLarge, what, len(p.payload), most)
 		}
 		series += p.counts.Series
 	}
