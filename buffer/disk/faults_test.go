@@ -337,6 +337,76 @@ func TestUnreadableBlocksAreWaitedForAndThenPassed(t *testing.T) {
 	})
 }
 
+// A disk that is away, also for an hour, costs nothing when it comes back: what cannot be read is not taken for damaged while nothing
+// can be written either.
+func TestADiskThatIsAwayLosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimFS()
+		s := mustOpen(t, sim, testConfig(testDir))
+		blocks := distinct(12, 20_000)
+		for _, b := range blocks {
+			mustAppend(t, s, buffer.Main, b)
+		}
+		p := partitionOf(t, s, buffer.Main, testGroup)
+		away := always("read write sync truncate create syncdir", "", fault{err: syscall.EIO})
+		for n := range 3600 {
+			sim.obey(away)
+			if n%100 == 1 { // it shows itself for a moment
+				sim.obey(nil)
+				if err := p.saveAgain(p.group); err != nil {
+					t.Fatal(err)
+				}
+				sim.obey(away)
+			}
+			if batch, err := p.Read(t.Context(), 2, 1); !errors.Is(err, buffer.ErrUnavailable) {
+				t.Fatalf("read after %d s: lost %v, %v", n, batch.Lost, err)
+			}
+			time.Sleep(time.Second)
+		}
+		sim.obey(nil)
+		wantBlocks(t, "the disk is back", readAll(t, p, 0), blocks...)
+		mustClose(t, s)
+	})
+}
+
+// When much of a segment cannot be read on a disk that takes writes, a minute of patience is for what lies between two entries of its
+// index, and not for all of the rest: that may be read again by then.
+func TestOfAnUnreadableSegmentLittleIsGivenUpAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimFS()
+		cfg := testConfig(testDir)
+		cfg.SegmentBytes = 8 << 20
+		s := mustOpen(t, sim, cfg)
+		blocks := distinct(32, 250_000)
+		for _, b := range blocks {
+			mustAppend(t, s, buffer.Main, b)
+		}
+		p := partitionOf(t, s, buffer.Main, testGroup)
+		sim.obey(always("read", segmentEnding, fault{err: syscall.EIO, bytes: 600_000}))
+		var lost []buffer.Loss
+		for from := buffer.Offset(0); from < 10; {
+			batch, err := p.Read(t.Context(), from, 1)
+			if err != nil {
+				time.Sleep(time.Second)
+				continue
+			}
+			lost, from = append(lost, batch.Lost...), batch.Next
+			batch.Release()
+		}
+		sim.obey(nil)
+		got := readAll(t, p, 10)
+		if n := len(got.blocks); n < len(blocks)-15 || len(got.lost) > 0 {
+			t.Errorf("what lies behind the next MiB is lost as well: %d blocks are read of 22, lost %v", n, got.lost)
+		}
+		if len(lost) < 2 || lost[0].From != 2 || lost[0].To > 6 {
+			t.Errorf("in two minutes were given up: %v", lost)
+		}
+		mustClose(t, s)
+	})
+}
+
 // badSector is a file system that cannot read the page around one byte of one segment.
 type badSector struct {
 	fileSystem

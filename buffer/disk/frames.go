@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/ingestgw/ingestgw/buffer"
 )
@@ -93,7 +92,7 @@ func (r *frames) read(b []byte, pos int64) error {
 		clear(b[n:])
 		return nil
 	}
-	if !r.patient || !errors.Is(err, syscall.EIO) {
+	if !r.patient || !isUnreadable(err) {
 		return fmt.Errorf("read %d bytes at %d: %w", len(b), pos, err)
 	}
 	const page = 4096

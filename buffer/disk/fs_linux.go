@@ -12,6 +12,18 @@ import (
 // maxVectors is the most pieces in one pwritev (IOV_MAX, see writev(2)).
 const maxVectors = 1024
 
+// isUnreadable says whether an error means that the disk does not give what is stored on it, so that what is there may be damaged
+// or the disk away: EIO, what file systems answer when their own structures do not add up (EUCLEAN, EBADMSG), and what the block
+// layer makes of a medium, a target or a checksum of the device that fails (ENODATA, EREMOTEIO, EILSEQ).
+func isUnreadable(err error) bool {
+	for _, e := range []error{unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.ENODATA, unix.EREMOTEIO, unix.EILSEQ} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Sync is fdatasync: it writes bytes and size, and leaves out the times.
 func (f osFile) Sync() error {
 	for {

@@ -112,6 +112,18 @@ func loadProgress(fsys fileSystem, path string) (best slot, at int, err error) {
 func (l *lane) save(g *group, p buffer.Progress) error {
 	g.saving.Lock()
 	defer g.saving.Unlock()
+	return l.write(g, p)
+}
+
+// saveAgain saves the progress that a group has, or begins with.
+func (l *lane) saveAgain(g *group) error {
+	g.saving.Lock()
+	defer g.saving.Unlock()
+	return l.write(g, l.progress(g))
+}
+
+// write saves p. g.saving is held.
+func (l *lane) write(g *group, p buffer.Progress) error {
 	_, next := l.bounds()
 	p = p.Clone()
 	g.number++ // also when it fails: what is left of that try must not pass for a later one

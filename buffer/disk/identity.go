@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/ingestgw/ingestgw/buffer"
 )
@@ -22,7 +21,7 @@ func (s *Store) identity(lanes []string) (logID, error) {
 	switch {
 	case err == nil:
 		return id, nil
-	case errors.Is(err, syscall.EIO): // it may be there again in a minute: nothing is written in its place
+	case isUnreadable(err): // it may be there again in a minute: nothing is written in its place
 		id, found := s.knownID(lanes)
 		if !found {
 			return logID{}, err

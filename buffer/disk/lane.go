@@ -188,6 +188,15 @@ func (l *lane) find(o buffer.Offset) (extent, error) {
 	return extent{segment: s, end: s.end, size: s.size, pos: at.pos, due: at.offset}, nil
 }
 
+// shortened ends an extent at the next place behind the offset that its segment's index knows.
+func (l *lane) shortened(ext extent, o buffer.Offset) extent {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := ext.segment.entryAfter(o)
+	ext.end, ext.size = at.offset, at.pos
+	return ext
+}
+
 // A cursor remembers where a reader stopped, so that reading on needs no search.
 type cursor struct {
 	segment *segment

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -92,7 +91,7 @@ func (l *lane) open() error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		l.log.Error("cannot sync the directory; going on", "dir", l.dir, "err", err)
 	}
-	if l.saveAgain() {
+	if l.saveAll() {
 		l.trim()
 	}
 	return nil
@@ -139,7 +138,7 @@ func (l *lane) loadSegments(d *laneDir) error {
 // noneReadable says whether it is the disk that fails, not one place on it: nothing is set aside because of a cable.
 func noneReadable(failed []error) bool {
 	for _, err := range failed {
-		if !errors.Is(err, syscall.EIO) {
+		if !isUnreadable(err) {
 			return false
 		}
 	}
@@ -276,9 +275,9 @@ func (l *lane) highest() buffer.Offset {
 	return next
 }
 
-// saveAgain saves the progress that was read once more, and says whether all of it is durable now: what a file shows may be in the
+// saveAll saves the progress that was read once more, and says whether all of it is durable now: what a file shows may be in the
 // page cache only. Groups whose file was set aside begin anew.
-func (l *lane) saveAgain() bool {
+func (l *lane) saveAll() bool {
 	durable := true
 	for _, g := range l.groups {
 		durable = l.begin(g) && durable
@@ -288,7 +287,7 @@ func (l *lane) saveAgain() bool {
 
 // begin saves the progress that a group begins with, and says whether it could.
 func (l *lane) begin(g *group) bool {
-	if err := l.save(g, l.progress(g)); err != nil {
+	if err := l.saveAgain(g); err != nil {
 		l.log.Error("cannot save progress; until it can be, the group counts all the same", "group", g.name, "err", err)
 		return false
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -65,6 +64,9 @@ func (p *partition) Read(ctx context.Context, from buffer.Offset, maxBytes int) 
 			if errors.Is(err, fs.ErrNotExist) {
 				p.vanished(ext.segment)
 				continue // removed meanwhile
+			}
+			if err != nil && len(lost) > 0 {
+				return buffer.NewBatch(nil, lost, from, nil), nil // what is lost is told, or it would be found out over and over
 			}
 			if err != nil {
 				return buffer.Batch{}, fmt.Errorf("read lane %s from block %d: %w: %w", p.name, from, buffer.ErrUnavailable, err)
@@ -126,6 +128,12 @@ type reading struct {
 	lease  *lease // holds the blocks' bytes; nil without blocks
 }
 
+func (g *reading) release() {
+	if g.lease != nil {
+		g.lease.release()
+	}
+}
+
 // A lease is a buffer that goes back once, however often it is released.
 type lease struct {
 	buffer   *buffered
@@ -138,28 +146,46 @@ func (l *lease) release() {
 	}
 }
 
-// readSegment reads blocks from an offset on that the segment holds: one or more, or what is lost up to the segment's end.
+// readSegment reads blocks from an offset on that the segment holds: one or more, or what is lost up to the segment's end. When what
+// cannot be read is given up, that ends where the index knows the next place to go on.
 func (p *partition) readSegment(ext extent, from buffer.Offset, maxBytes int) (reading, error) {
-	f, err := p.fs.Open(ext.segment.path)
+	giveUp := p.outOfPatience(from)
+	if giveUp {
+		ext = p.shortened(ext, from)
+	}
+	got, unreadable, err := p.tryReading(ext, from, maxBytes, giveUp)
+	if unreadable > 0 && giveUp && !p.diskTakesWrites(from) {
+		got.release()
+		return reading{}, fmt.Errorf("the disk does not give %d bytes and takes none either", unreadable)
+	}
+	p.noteReading(from, unreadable, err)
 	if err != nil {
 		return reading{}, err
 	}
+	p.tellDamaged(ext.segment, got.lost, unreadable)
+	return got, nil
+}
+
+// tryReading reads what readSegment returns. With giveUp, what cannot be read is zeros, of which unreadable are so many.
+func (p *partition) tryReading(ext extent, from buffer.Offset, maxBytes int, giveUp bool) (got reading, unreadable int64, err error) {
+	f, err := p.fs.Open(ext.segment.path)
+	if err != nil {
+		return reading{}, 0, err
+	}
 	defer f.Close()
-	r := frames{f: f, sums: ext.segment.sums, limit: ext.size, pool: p.buffers, patient: p.outOfPatience(from)}
+	r := frames{f: f, sums: ext.segment.sums, limit: ext.size, pool: p.buffers, patient: giveUp}
 	r.chunk = min(max(maxBytes, leastChunk), mostChunk) + frameHeadSize
 	defer r.release()
 
 	pos, got, err := r.collect(ext, from, maxBytes)
-	p.noteReading(from, r.unreadable, err)
 	if err != nil {
-		return reading{}, err
+		return reading{}, r.unreadable, err
 	}
-	p.tellDamaged(ext.segment, got.lost, r.unreadable)
 	p.moveCursor(from, cursor{segment: ext.segment, offset: got.next, pos: pos})
 	if len(got.blocks) > 0 {
 		got.lease = &lease{buffer: r.detach()}
 	}
-	return got, nil
+	return got, r.unreadable, nil
 }
 
 const (
@@ -253,7 +279,8 @@ type damage struct {
 const (
 	// maxDamage bounds what is remembered; beyond it, damage is told again.
 	maxDamage = 1024
-	// patience is how long a place that the disk cannot read is tried before the blocks on it are taken for damaged.
+	// patience is how long a place that the disk cannot read is tried, while it does take writes, before the blocks on it are taken
+	// for damaged.
 	patience = time.Minute
 )
 
@@ -287,7 +314,7 @@ func (l *lane) noteReading(from buffer.Offset, unreadable int64, err error) {
 	case err == nil && unreadable == 0 && known: // it is well again
 		delete(l.damage.since, from)
 		return
-	case known || !errors.Is(err, syscall.EIO):
+	case known || !isUnreadable(err):
 		return
 	}
 	if l.damage.since == nil || len(l.damage.since) >= maxDamage {
@@ -296,10 +323,31 @@ func (l *lane) noteReading(from buffer.Offset, unreadable int64, err error) {
 	l.damage.since[from] = time.Now()
 }
 
-// outOfPatience says whether reading from an offset has failed for so long that what cannot be read there is given up.
-func (l *lane) outOfPatience(from buffer.Offset) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	since, ok := l.damage.since[from]
-	return ok && time.Since(since) >= patience
+// outOfPatience says whether reading from an offset has failed for so long that what cannot be read there is given up. It is not
+// while the disk takes no writes either: then the disk is away, not the blocks, and acknowledged ones must not be lost for that.
+func (p *partition) outOfPatience(from buffer.Offset) bool {
+	p.mu.Lock()
+	since, failing := p.damage.since[from]
+	p.mu.Unlock()
+	return failing && time.Since(since) >= patience && p.diskTakesWrites(from)
+}
+
+// diskTakesWrites tries to save the group's progress once more, which needs no space. If it cannot, patience with what cannot be read
+// from an offset on begins anew.
+func (p *partition) diskTakesWrites(from buffer.Offset) bool {
+	if !p.enter() {
+		return false
+	}
+	defer p.users.Done()
+	err := p.saveAgain(p.group)
+	if err == nil {
+		return true
+	}
+	p.log.Error("the disk can neither be read nor written: waiting for it, and nothing is given up", "from", from, "err", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, failing := p.damage.since[from]; failing {
+		p.damage.since[from] = time.Now()
+	}
+	return false
 }

@@ -52,6 +52,15 @@ func (s *segment) entry(o buffer.Offset) indexEntry {
 	return s.index[i-1]
 }
 
+// entryAfter is the first indexed place behind a block, or the segment's end.
+func (s *segment) entryAfter(o buffer.Offset) indexEntry {
+	i := sort.Search(len(s.index), func(i int) bool { return s.index[i].offset > o })
+	if i == len(s.index) {
+		return indexEntry{offset: s.end, pos: s.size}
+	}
+	return s.index[i]
+}
+
 // createSegment makes a segment durable, with its name, and returns it open for writing.
 func createSegment(fsys fileSystem, dir, lane string, log logID, first buffer.Offset) (*segment, file, error) {
 	h := segmentHeader{log: log, lane: lane, first: first, created: time.Now()}
