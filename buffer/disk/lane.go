@@ -24,6 +24,7 @@ type lane struct {
 	users   sync.WaitGroup // blocks on their way into queue, and saves
 
 	removing sync.Mutex // held while segments are removed
+	opening  sync.Mutex // held while a segment is opened late
 
 	mu       sync.Mutex
 	closed   bool
@@ -276,6 +277,7 @@ const (
 	reasonAside    = "segment set aside, its header is damaged"
 	reasonMissing  = "not kept any more"
 	reasonVanished = "the file of its segment was deleted"
+	reasonNoBlock  = "never written, or cut off as an unfinished write"
 )
 
 func (l *lane) segmentCount() int {

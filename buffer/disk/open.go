@@ -24,16 +24,17 @@ type laneDir struct {
 	groups   []string
 }
 
-// mayHold is the offsets that a segment file can hold when nobody can read which ones it does.
-func (l *lane) mayHold(path string, first buffer.Offset) buffer.Span {
-	most := int64(1) // a segment is there because of a block
+// mayHold is the offsets that a segment file can hold when nobody can read which ones it does, and its size, as far as it can be told.
+func (l *lane) mayHold(path string, first buffer.Offset) (buffer.Span, int64) {
+	size := max(int64(l.cfg.SegmentBytes), maxBlock)
 	if f, err := l.fs.Open(path); err == nil {
-		if size, err := f.Size(); err == nil {
-			most = max(most, (size-framesStart)/frameHeadSize)
+		if n, err := f.Size(); err == nil {
+			size = n
 		}
 		f.Close()
 	}
-	return buffer.Span{From: first, To: first + buffer.Offset(most)}
+	most := max(1, (size-framesStart)/frameHeadSize) // a segment is there because of a block
+	return buffer.Span{From: first, To: first + buffer.Offset(most)}, size
 }
 
 // readLaneDir lists a lane's directory. It removes what died while it was created, and leaves alone what is not ours.
@@ -56,7 +57,8 @@ func (l *lane) readLaneDir() (laneDir, error) {
 				l.log.Warn("cannot remove a file that was never finished", "file", e.name, "err", err)
 			}
 		case isSegment && strings.HasPrefix(rest, damagedEnding):
-			d.damaged = append(d.damaged, l.mayHold(filepath.Join(l.dir, e.name), first))
+			span, _ := l.mayHold(filepath.Join(l.dir, e.name), first)
+			d.damaged = append(d.damaged, span)
 			l.log.Warn("a damaged segment is still kept aside; it is not read", "file", filepath.Join(l.dir, e.name))
 		case isSegment:
 			l.log.Info("something set aside is still kept; it is not read", "file", filepath.Join(l.dir, e.name))
@@ -122,12 +124,15 @@ func (l *lane) loadSegments(d *laneDir) error {
 		case err == nil:
 			l.segments = append(l.segments, loaded[i])
 		case errors.Is(err, errDamaged):
-			d.damaged = append(d.damaged, l.mayHold(path, first))
+			span, _ := l.mayHold(path, first)
+			d.damaged = append(d.damaged, span)
 			l.setAside(path, damagedEnding, err)
 		case errors.Is(err, errForeign):
 			if !l.setAside(path, foreignEnding, err) {
 				l.next = max(l.next, first+1) // the name is taken
 			}
+		case isUnreadable(err):
+			l.segments = append(l.segments, l.later(path, first, err))
 		default:
 			return fmt.Errorf("open segment %s: %w", path, err)
 		}
@@ -171,12 +176,19 @@ func (l *lane) boundSegments(damaged []buffer.Span) error {
 		i, _ := slices.BinarySearch(starts, first+1)
 		return append(starts, math.MaxInt64)[i]
 	}
-	for _, s := range l.segments {
+	for i, s := range l.segments {
 		end := bound(s.first)
-		if !s.sealed {
-			if err := l.finishFormer(s, end); err != nil {
+		if !s.sealed && !s.late {
+			err := l.finishFormer(s, end)
+			if isUnreadable(err) {
+				s = l.later(s.path, s.first, err)
+				l.segments[i] = s
+			} else if err != nil {
 				return err
 			}
+		}
+		if s.late {
+			s.end = min(s.end, end)
 		}
 		if s.end > end {
 			l.log.Error("two segments hold the same blocks; the newer one counts", "file", s.path, "to", s.end, "newer_from", end)

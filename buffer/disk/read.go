@@ -150,10 +150,11 @@ func (l *lease) release() {
 // cannot be read is given up, that ends where the index knows the next place to go on.
 func (p *partition) readSegment(ext extent, from buffer.Offset, maxBytes int) (reading, error) {
 	giveUp := p.outOfPatience(from)
-	if giveUp {
-		ext = p.shortened(ext, from)
-	}
 	got, unreadable, err := p.tryReading(ext, from, maxBytes, giveUp)
+	if giveUp && isUnreadable(err) { // nothing of the file can be read
+		got, unreadable, err = reading{next: ext.end}, ext.size, nil
+		got.lose(from, ext.end, reasonDamaged)
+	}
 	if unreadable > 0 && giveUp && !p.diskTakesWrites(from) {
 		got.release()
 		return reading{}, fmt.Errorf("the disk does not give %d bytes and takes none either", unreadable)
@@ -166,8 +167,15 @@ func (p *partition) readSegment(ext extent, from buffer.Offset, maxBytes int) (r
 	return got, nil
 }
 
-// tryReading reads what readSegment returns. With giveUp, what cannot be read is zeros, of which unreadable are so many.
+// tryReading reads what readSegment returns, or nothing when it has to be looked up again. With giveUp, what cannot be read is zeros,
+// of which unreadable are so many.
 func (p *partition) tryReading(ext extent, from buffer.Offset, maxBytes int, giveUp bool) (got reading, unreadable int64, err error) {
+	if ext.segment.late {
+		return reading{next: from}, 0, p.openLate(ext.segment)
+	}
+	if giveUp {
+		ext = p.shortened(ext, from)
+	}
 	f, err := p.fs.Open(ext.segment.path)
 	if err != nil {
 		return reading{}, 0, err
@@ -221,11 +229,12 @@ func (r *frames) collect(ext extent, from buffer.Offset, maxBytes int) (pos int6
 				size += fr.head.size
 			}
 		case frameDamaged:
-			got.lose(max(due, from), min(fr.due, ext.end))
+			got.lose(max(due, from), min(fr.due, ext.end), reasonDamaged)
 		case frameNone:
-			got.lose(max(due, from), ext.end)
+			got.lose(max(due, from), ext.end, reasonDamaged)
 			fr.next, fr.due = ext.size, ext.end
 		case frameIndex: // of a segment that could not be read to its end when it was opened: there are no further blocks
+			got.lose(max(due, from), ext.end, reasonNoBlock)
 			fr.next, fr.due = ext.size, ext.end
 		}
 		pos, got.next = fr.next, min(fr.due, ext.end)
@@ -259,15 +268,15 @@ func (fr frame) block() buffer.Block {
 	}
 }
 
-func (g *reading) lose(from, to buffer.Offset) {
+func (g *reading) lose(from, to buffer.Offset, reason string) {
 	if from >= to {
 		return
 	}
-	if n := len(g.lost); n > 0 && g.lost[n-1].To == from {
+	if n := len(g.lost); n > 0 && g.lost[n-1].To == from && g.lost[n-1].Reason == reason {
 		g.lost[n-1].To = to
 		return
 	}
-	g.lost = append(g.lost, buffer.Loss{Span: buffer.Span{From: from, To: to}, Reason: reasonDamaged})
+	g.lost = append(g.lost, buffer.Loss{Span: buffer.Span{From: from, To: to}, Reason: reason})
 }
 
 // damage is what a lane remembers of places that cannot be read.
@@ -292,7 +301,7 @@ func (l *lane) tellDamaged(s *segment, lost []buffer.Loss, unreadable int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, loss := range lost {
-		if _, known := l.damage.told[loss.From]; known {
+		if _, known := l.damage.told[loss.From]; known || loss.Reason != reasonDamaged {
 			continue
 		}
 		if l.damage.told == nil || len(l.damage.told) >= maxDamage {

@@ -85,7 +85,10 @@ func (l *lane) remove(doomed []*segment) int {
 	var gone []*segment
 	for _, s := range doomed {
 		if err := l.removeFile(s); err != nil {
-			l.log.Error("cannot remove a segment", "file", s.path, "err", err)
+			if !s.stuck { // it is tried again at every save
+				l.log.Error("cannot remove a segment", "file", s.path, "err", err)
+			}
+			s.stuck = true
 			continue
 		}
 		gone = append(gone, s)

@@ -27,6 +27,8 @@ type segment struct {
 	index   []indexEntry
 	sealed  bool // ends in a valid index, so that nothing behind end can ever be taken for a block
 	leaving bool // being removed: no longer read
+	late    bool // was not opened with the log: only path, first, and the most that end and size can be are known
+	stuck   bool // its file could not be removed, which was told; guarded by lane.removing
 	absent  bool // its file was found missing; should it come back, this process leaves it for the next one
 }
 
@@ -104,7 +106,8 @@ var (
 )
 
 // loadSegment reads header and index of a segment file. The segment is not sealed when it has no valid index; then only its
-// first block and its key are known. An error wraps errDamaged, errForeign, buffer.ErrNewerVersion, or says that reading failed.
+// first block and its key are known. An error wraps errDamaged, errForeign, buffer.ErrNewerVersion, or says that reading failed, which
+// is no damage.
 func loadSegment(fsys fileSystem, pool *buffers, path, lane string, log logID, first buffer.Offset) (*segment, error) {
 	f, err := fsys.Open(path)
 	if err != nil {
@@ -124,7 +127,7 @@ func loadSegment(fsys fileSystem, pool *buffers, path, lane string, log logID, f
 	h, err := decodeSegmentHeader(b)
 	switch {
 	case errors.Is(err, errHeader) && r.unreadable > 0:
-		return nil, fmt.Errorf("%w: %w: %w", errDamaged, err, syscall.EIO)
+		return nil, fmt.Errorf("%w, and the disk cannot read all of them: %w", err, syscall.EIO)
 	case errors.Is(err, errHeader):
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	case err != nil:
