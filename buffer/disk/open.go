@@ -52,7 +52,8 @@ func (l *lane) readLaneDir() (laneDir, error) {
 			l.log.Warn("leaving alone a directory that is not part of the log", "path", filepath.Join(l.dir, e.name))
 		case isSegment && rest == "":
 			d.segments = append(d.segments, first)
-		case isSegment && rest == newEnding, strings.HasSuffix(e.name, progressEnding+newEnding):
+		case isSegment && rest == newEnding, strings.HasSuffix(e.name, progressEnding+newEnding),
+			e.name == segmentSpare+newEnding, e.name == progressSpare+newEnding:
 			if err := l.fs.Remove(filepath.Join(l.dir, e.name)); err != nil {
 				l.log.Warn("cannot remove a file that was never finished", "file", e.name, "err", err)
 			}
@@ -64,6 +65,7 @@ func (l *lane) readLaneDir() (laneDir, error) {
 			l.log.Info("something set aside is still kept; it is not read", "file", filepath.Join(l.dir, e.name))
 		case isProgress && groupNamePattern.MatchString(groupName):
 			d.groups = append(d.groups, groupName)
+		case e.name == segmentSpare, e.name == progressSpare:
 		default:
 			l.log.Warn("leaving alone a file that is not part of the log", "path", filepath.Join(l.dir, e.name))
 		}
@@ -96,6 +98,8 @@ func (l *lane) open() error {
 	if l.saveAll() {
 		l.trim()
 	}
+	l.keepSpares()
+	l.quota.keep(framesStart + progressSize)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type quota struct {
 	max   int64 // 0: what the disk allows
 
 	mu      sync.Mutex
+	spare   int64 // bytes of spare files: part of what stays free
 	used    int64
 	limit   int64
 	free    int64
@@ -53,6 +54,13 @@ func (q *quota) add(n int64) {
 	q.used += n
 }
 
+// keep counts n bytes of spare files.
+func (q *quota) keep(n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spare += n
+}
+
 // look reads the free space anew when what is known is older than age. Other processes use the same disk.
 func (q *quota) look(age time.Duration) {
 	if !q.checked.IsZero() && time.Since(q.checked) < age {
@@ -70,7 +78,7 @@ func (q *quota) look(age time.Duration) {
 	case err != nil:
 		q.limit = math.MaxInt64 // a full disk shows itself by refusing writes
 	default:
-		q.limit = q.used + free - min(total/reserveShare, reserveMost)
+		q.limit = q.used + free + q.spare - min(total/reserveShare, reserveMost)
 	}
 }
 

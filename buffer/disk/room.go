@@ -12,18 +12,33 @@ import (
 // makeRoom takes n bytes of the quota for the writer, removing what is done and, if so configured, what is oldest.
 func (l *lane) makeRoom(n int64) error {
 	for !l.quota.take(n) {
-		switch {
-		case l.trim() > 0:
-		case l.dropsOldest() && l.dropOldest():
-		case l.newestMayGo():
-			if err := l.renew(); err != nil {
-				return err
-			}
-		default:
+		gained, err := l.gain()
+		if err != nil {
+			return err
+		}
+		if !gained {
 			return fmt.Errorf("lane %s: %w: %s", l.name, buffer.ErrFull, l.quota.explain(n))
 		}
 	}
 	return nil
+}
+
+// gain gives space back, of what is done or, if so configured, of what is oldest, and says whether there may be more now.
+func (l *lane) gain() (bool, error) {
+	switch {
+	case l.trim() > 0:
+	case l.dropsOldest() && l.dropOldest():
+	case l.newestMayGo():
+		if err := l.renew(); err != nil {
+			return false, err
+		}
+		if l.dropsOldest() {
+			l.dropOldest()
+		}
+	default:
+		return false, nil
+	}
+	return true, nil
 }
 
 func (l *lane) dropsOldest() bool { return l.cfg.WhenFull == whenFullDropOldest }

@@ -299,3 +299,89 @@ func TestNothingIsRemovedForProgressThatIsNotDurable(t *testing.T) {
 		t.Errorf("after a power cut %d blocks are read, 9 are not done", len(got.blocks))
 	}
 }
+
+// fullDisk is a log whose only segment fills its disk to the last byte, and its blocks. The disk has less room than the quota.
+func fullDisk(t *testing.T, whenFull string) (*simFS, *Store, [][]byte) {
+	t.Helper()
+	sim := newSimFS()
+	cfg := testConfig(testDir)
+	cfg.WhenFull, cfg.MaxBytes, cfg.SegmentBytes = whenFull, 100<<20, 8<<20
+	s := mustOpen(t, sim, cfg)
+	blocks := distinct(20, 10_000)
+	for _, b := range blocks {
+		mustAppend(t, s, buffer.Main, b)
+	}
+	sim.capacity = sim.root.size()
+	if err := appendTo(s, buffer.Main, blocks[0]); whenFull == whenFullRefuse && !errors.Is(err, buffer.ErrFull) {
+		t.Errorf("append to a full disk: %v", err)
+	}
+	return sim, s, blocks
+}
+
+// A disk that is full of nothing but done blocks, all in one segment, takes new ones, although the quota allows more than it has.
+func TestADiskFullOfDoneBlocksTakesNewOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim, s, blocks := fullDisk(t, whenFullRefuse)
+		p := partitionOf(t, s, buffer.Main, testGroup) // its file has to be made, too
+		for round := range 4 {
+			_, next := p.bounds()
+			progress := p.progress(p.group)
+			progress.Add(buffer.Span{To: next})
+			if err := p.Save(t.Context(), progress); err != nil {
+				t.Fatalf("save: %v", err)
+			}
+			if round == 2 { // an earlier process may have filled it as well
+				mustClose(t, s)
+				s = mustOpen(t, sim, s.cfg)
+				p = partitionOf(t, s, buffer.Main, testGroup)
+			}
+			_ = appendTo(s, buffer.Main, blocks[0]) // may be refused, but makes room
+			time.Sleep(retryMost)
+			for appendTo(s, buffer.Main, blocks[1]) == nil {
+			}
+			if got := readAll(t, p, next); len(got.blocks) < 18 {
+				t.Errorf("round %d: the disk takes %d new blocks where there had been 20", round, len(got.blocks))
+			}
+		}
+		mustClose(t, s)
+	})
+}
+
+// With drop-oldest, a disk that has less room than the quota takes new blocks, even when all old ones are in one segment.
+func TestDropOldestMakesRoomOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, s, blocks := fullDisk(t, whenFullDropOldest)
+		time.Sleep(retryMost)
+		for _, b := range blocks[:15] {
+			mustAppend(t, s, buffer.Main, b)
+		}
+		mustClose(t, s)
+	})
+}
+
+// A group that comes when the disk is full can save its progress, and what it has done goes.
+func TestAGroupBeginsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	sim := newSimFS()
+	s := mustOpen(t, sim, testConfig(testDir))
+	for range 9 {
+		mustAppend(t, s, buffer.Main, make([]byte, 20_000))
+	}
+	sim.capacity = sim.root.size()
+	p := partitionOf(t, s, buffer.Main, testGroup)
+	progress := p.progress(p.group)
+	progress.Add(buffer.Span{To: 6})
+	if err := p.Save(t.Context(), progress); err != nil {
+		t.Errorf("save: %v", err)
+	}
+	if names := segmentNames(t, sim, testDir); !slices.Equal(names, []string{"6", "8"}) {
+		t.Errorf("the segments are %q", names)
+	}
+	r := mustOpen(t, sim.cut(nothingSurvives), s.cfg)
+	p = partitionOf(t, r, buffer.Main, testGroup)
+	if got := p.progress(p.group).Committed(); got != 6 {
+		t.Errorf("after a power cut progress is %d, 6 was saved", got)
+	}
+}

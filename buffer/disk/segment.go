@@ -75,10 +75,20 @@ func createSegment(fsys fileSystem, dir, lane string, log logID, first buffer.Of
 	return s, f, nil
 }
 
-// createDurable makes a file that is there with its whole content, or not at all.
+// createDurable makes a file that is there with its whole content, or not at all. On a full disk it is made of the spare one of its
+// kind.
 func createDurable(fsys fileSystem, path string, content []byte) (file, error) {
+	f, err := makeDurable(fsys, fsys.Create, path, content)
+	if isFull(err) && fsys.Rename(spareFor(path), path+newEnding) == nil {
+		return makeDurable(fsys, fsys.OpenWrite, path, content)
+	}
+	return f, err
+}
+
+// makeDurable fills the file that begin opens, and gives it its name.
+func makeDurable(fsys fileSystem, begin func(path string) (file, error), path string, content []byte) (file, error) {
 	temporary := path + newEnding
-	f, err := fsys.Create(temporary)
+	f, err := begin(temporary)
 	if err != nil {
 		return nil, err
 	}

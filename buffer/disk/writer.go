@@ -110,8 +110,8 @@ func (l *lane) commit() error {
 	if err == nil {
 		err = l.writeBatch()
 	}
-	if errors.Is(err, buffer.ErrFull) && l.dropsOldest() {
-		l.dropOldest() // so that the sender's next try finds room
+	if errors.Is(err, buffer.ErrFull) { // the disk has less room than the quota: the sender's next try is to find some
+		_, _ = l.gain() // whatever goes wrong is tried again then
 	}
 	return err
 }
@@ -243,6 +243,7 @@ func (l *lane) renew() error {
 	l.resized(s, s.size)
 	l.mu.Unlock()
 	l.trim() // the one before may be done
+	l.keepSpares()
 	return nil
 }
 
