@@ -29,7 +29,8 @@ type group struct {
 	slot   int        // the last one that was saved well
 	number uint64     // of the last try to save
 
-	saved buffer.Progress // guarded by lane.mu; Done is never changed in place
+	saved   buffer.Progress // guarded by lane.mu; Done is never changed in place
+	durable bool            // saved is what this process has saved, not what it found, which may be in the page cache only; guarded by lane.mu
 }
 
 func newGroup(name, path string) *group {
@@ -141,7 +142,7 @@ func (l *lane) write(g *group, p buffer.Progress) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g.saved = p
+	g.saved, g.durable = p, true
 	return nil
 }
 

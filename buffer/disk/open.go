@@ -95,9 +95,10 @@ func (l *lane) open() error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		l.log.Error("cannot sync the directory; going on", "dir", l.dir, "err", err)
 	}
-	if l.saveAll() {
-		l.trim()
+	for _, g := range l.groups {
+		l.begin(g)
 	}
+	l.trim()
 	l.keepSpares()
 	l.quota.keep(framesStart + progressSize)
 	return nil
@@ -291,23 +292,12 @@ func (l *lane) highest() buffer.Offset {
 	return next
 }
 
-// saveAll saves the progress that was read once more, and says whether all of it is durable now: what a file shows may be in the
-// page cache only. Groups whose file was set aside begin anew.
-func (l *lane) saveAll() bool {
-	durable := true
-	for _, g := range l.groups {
-		durable = l.begin(g) && durable
-	}
-	return durable
-}
-
-// begin saves the progress that a group begins with, and says whether it could.
-func (l *lane) begin(g *group) bool {
+// begin saves the progress that a group begins with: anew, as what its file shows may be in the page cache only, or for the first time.
+func (l *lane) begin(g *group) {
 	if err := l.saveAgain(g); err != nil {
-		l.log.Error("cannot save progress; until it can be, the group counts all the same", "group", g.name, "err", err)
-		return false
+		l.log.Error("cannot save progress; until it can be, the group counts all the same, and nothing is removed", "group", g.name,
+			"err", err)
 	}
-	return true
 }
 
 // join returns the group of that name, which counts from now on.

@@ -246,7 +246,9 @@ func (r *run) usualLife() {
 	r.append(buffer.Main, 900)
 	r.appendBadly(buffer.Main, 4000, "write", fault{err: syscall.EIO, bytes: 1000})
 	r.append(buffer.Main, 800)
-	r.append(buffer.Main, 64_000)
+	r.sim.obey(once("create", fault{err: syscall.ENOSPC}))
+	r.append(buffer.Main, 64_000) // in a segment made of the spare one
+	r.sim.obey(nil)
 	r.append(buffer.Main, 64_000)
 	r.save(buffer.Main, buffer.Span{To: r.now.highest(buffer.Main)}) // segments go that bound others
 	r.append(buffer.Main, 600)

@@ -51,10 +51,10 @@ func (l *lane) newestMayGo() bool {
 	return s != nil && !s.empty() && (l.dropsOldest() || l.done(s))
 }
 
-// done says whether every group has done the segment's blocks. Without any group nothing is done. l.mu is held.
+// done says whether every group has done the segment's blocks, durably. Without any group nothing is done. l.mu is held.
 func (l *lane) done(s *segment) bool {
 	for _, g := range l.groups {
-		if g.saved.NextGap(s.first).From < s.end {
+		if !g.durable || g.saved.NextGap(s.first).From < s.end {
 			return false
 		}
 	}

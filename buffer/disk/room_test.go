@@ -289,14 +289,22 @@ func TestNothingIsRemovedForProgressThatIsNotDurable(t *testing.T) {
 		t.Errorf("progress that could not be saved counts: %d", got)
 	}
 	m.kill(t, s)
+	if r := mustOpen(t, sim.cut(killed), s.cfg); len(segmentNames(t, r.fs, testDir)) != 1 {
+		t.Errorf("what is done is still there: %q", segmentNames(t, r.fs, testDir))
+	}
+	sim.obey(broken)
 	s = mustOpen(t, sim, s.cfg)
+	mustAppend(t, s, buffer.Main, make([]byte, 20_000)) // in a new segment, for which others may go
+	if names := segmentNames(t, sim, testDir); len(names) != 6 {
+		t.Errorf("for progress that cannot be saved again, segments have gone: %q are left", names)
+	}
 	if got := partitionOf(t, s, buffer.Main, testGroup); got.progress(got.group).Committed() != 9 {
 		t.Fatal("the process that was killed has left no progress to be seen")
 	}
 	after := sim.cut(nothingSurvives)
 	r := mustOpen(t, after, s.cfg)
-	if got := readAll(t, partitionOf(t, r, buffer.Main, testGroup), 0); len(got.blocks) != 9 {
-		t.Errorf("after a power cut %d blocks are read, 9 are not done", len(got.blocks))
+	if got := readAll(t, partitionOf(t, r, buffer.Main, testGroup), 0); len(got.blocks) != 10 {
+		t.Errorf("after a power cut %d blocks are read, 10 are not done", len(got.blocks))
 	}
 }
 
