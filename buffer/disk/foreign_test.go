@@ -142,6 +142,51 @@ func TestOffsetsGoOnWithoutSegments(t *testing.T) {
 	}
 }
 
+// When the file that is being written to is deleted and a reader notices, what is acknowledged from then on is in another one.
+func TestNothingIsAcknowledgedIntoADeletedFile(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"before the write", "during the write"} {
+		l := newSmallLog(t)
+		s := mustOpen(t, l.disk, l.cfg)
+		mustAppend(t, s, buffer.Main, []byte("lost with its file"))
+		p := partitionOf(t, s, buffer.Main, testGroup)
+		if err := l.disk.Remove(mainDir + "/" + segmentName(8)); err != nil {
+			t.Fatal(err)
+		}
+		notice := func() {
+			ext, err := p.find(8)
+			if err != nil {
+				t.Error(err)
+			}
+			p.vanished(ext.segment)
+		}
+		if when == "before the write" {
+			if got := readAll(t, p, 8); len(got.lost) != 1 || got.lost[0].Reason != reasonVanished {
+				t.Errorf("lost %v", got.lost)
+			}
+		} else {
+			l.disk.obey(func(op, _ string) *fault {
+				if op == "sync" {
+					notice()
+				}
+				return nil
+			})
+			if err := appendTo(s, buffer.Main, []byte("refused")); !errors.Is(err, buffer.ErrUnavailable) {
+				t.Errorf("%s: append: %v", when, err)
+			}
+			l.disk.obey(nil)
+		}
+		mustAppend(t, s, buffer.Main, []byte("next"))
+		mustAppend(t, s, buffer.Main, []byte("and one more"))
+		for how, s := range map[string]*Store{"": s, ", after a power cut": mustOpen(t, l.disk.cut(nothingSurvives), l.cfg)} {
+			got := readAll(t, partitionOf(t, s, buffer.Main, testGroup), 9)
+			if got.blocks[9] != "next" || got.blocks[10] != "and one more" || len(got.lost) > 0 {
+				t.Errorf("deleted %s%s: %d blocks are read, lost %v", when, how, len(got.blocks), got.lost)
+			}
+		}
+	}
+}
+
 // A segment's file that somebody deletes is told as lost, and what comes back under its name is not deleted by this process.
 func TestADeletedSegmentIsToldAsLost(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -119,10 +120,17 @@ func (l *lane) commit() error {
 // prepare sees to it that there is a segment for a batch of that size.
 func (l *lane) prepare(size int64) error {
 	a := l.writer.active
-	if a != nil && (a.empty() || a.size+size <= l.cfg.segmentBytes()) {
+	if a != nil && (a.empty() || a.size+size <= l.cfg.segmentBytes()) && !l.deleted(a) {
 		return nil
 	}
 	return l.renew()
+}
+
+// deleted says whether a reader has found that a segment's file was deleted.
+func (l *lane) deleted(s *segment) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.absent
 }
 
 // writeBatch appends the batch to the active segment.
@@ -141,6 +149,9 @@ func (l *lane) writeBatch() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s.absent { // meanwhile: the next block gets another segment
+		return fmt.Errorf("write to %s: %w: somebody has deleted the file", s.path, buffer.ErrUnavailable)
+	}
 	for _, p := range w.batch {
 		s.note(blockHead(s.end, p.block), s.size)
 	}
