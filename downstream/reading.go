@@ -91,6 +91,9 @@ type Passage struct {
 // Ready is whether vminsert puts rows for this storage into its queue. When it does not, they go to other storages at once.
 func (p Passage) Ready() bool { return !p.Unreachable && !p.ReadOnly }
 
+// Errors is how often the connection to the storage broke or could not be made.
+func (p Passage) Errors() float64 { return p.ConnectionErrors + p.DialErrors + p.HandshakeErrors }
+
 // IsVMInsert is whether the page is that of a vminsert.
 func (r *Reading) IsVMInsert() bool { return len(r.Paths) > 0 }
 

@@ -50,7 +50,7 @@ type crossing struct {
 	sent, pending float64
 	taken         bool      // all that waited at the beginning has been taken out of the queue
 	batches       int       // completed since
-	quietSince    time.Time // nothing sent and nothing waiting since then
+	quietSince    time.Time // since then nothing was sent and nothing waited, although it could have been sent
 	passed        time.Time
 }
 
@@ -60,6 +60,7 @@ func (l *leg) observe(r *downstream.Reading) {
 	if r == l.last || !l.passed.IsZero() {
 		return
 	}
+	earlier := l.last
 	l.last = r
 	broken := brokenConnections(r)
 	switch {
@@ -69,7 +70,7 @@ func (l *leg) observe(r *downstream.Reading) {
 		l.beginAnew(r)
 	default:
 		for path, c := range l.crossings {
-			c.observe(r.Paths[path], r)
+			c.observe(r.Paths[path], r, hasOutlet(path.Call, earlier, r))
 		}
 	}
 	l.broken = broken
@@ -114,8 +115,20 @@ func awayAllAlong(before, now downstream.Passage) bool {
 		before.Sent == now.Sent && now.PendingRows == 0
 }
 
-// observe takes in what the queue looked like some time after the last reading.
-func (c *crossing) observe(p downstream.Passage, r *downstream.Reading) {
+// hasOutlet is whether, from one reading to the next, there was a storage that would have taken a batch of such calls. While there is
+// none, a batch that was taken out of its queue is tried over and over: nothing waits and nothing is sent, for as long as it lasts.
+func hasOutlet(call string, earlier, now *downstream.Reading) bool {
+	for path, p := range now.Paths {
+		before, known := earlier.Paths[path]
+		if path.Call == call && known && before.Ready() && p.Ready() && before.Errors() == p.Errors() {
+			return true
+		}
+	}
+	return false
+}
+
+// observe takes in what the queue looked like some time after the last reading. outlet is whether a batch could be sent all the while.
+func (c *crossing) observe(p downstream.Passage, r *downstream.Reading, outlet bool) {
 	if !c.passed.IsZero() {
 		return
 	}
@@ -126,12 +139,11 @@ func (c *crossing) observe(p downstream.Passage, r *downstream.Reading) {
 	if p.PendingRows == 0 || p.PendingRows < c.pending {
 		c.taken = true // a queue only ever shrinks by being taken out
 	}
-	if grown || p.PendingRows > 0 {
+	if grown || p.PendingRows > 0 || !outlet {
 		c.quietSince = r.Ended
 	}
 	c.sent, c.pending = p.Sent, p.PendingRows
-	// The page of r may be older than r by CacheAge. A storage that cannot be reached fails to be dialled again and again;
-	// only connections that break count as errors.
+	// The page of r may be older than r by CacheAge.
 	quiet := r.Begun.Add(-downstream.CacheAge).Sub(c.quietSince)
 	if c.batches >= 2 || quiet >= quietFor {
 		c.passed = r.Ended

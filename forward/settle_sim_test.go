@@ -57,8 +57,9 @@ type simProcess struct {
 
 type simStorage struct {
 	simProcess
-	memory map[simRow]time.Duration // how much longer it has to live to bring the row to disk
-	disk   map[simRow]bool
+	memory   map[simRow]time.Duration // how much longer it has to live to bring the row to disk
+	disk     map[simRow]bool
+	fullTill time.Time // it is read-only until then
 }
 
 type simInsert struct {
@@ -74,6 +75,7 @@ type simPath struct {
 	queue     []simRow
 	batch     []simRow
 	nextLook  time.Time
+	nextCheck time.Time // whether the storage is read-only still
 	cutTill   time.Time // nothing gets through until then, in either direction
 
 	// The batch on its way:
@@ -138,6 +140,8 @@ func (s *sim) step() {
 		case st.start == 0 && now.After(st.upAt):
 			s.startStorage(st)
 		case st.start == 0:
+		case !st.dieAt.IsZero() && now.After(st.dieAt):
+			st.kill(now.Add(s.between(0, 2*time.Minute)))
 		case st.frozen && now.After(st.thawAt):
 			s.thaw(&st.simProcess, now)
 		case !st.frozen:
@@ -183,6 +187,7 @@ func (st *simStorage) flush() {
 // work is one turn of the loop that vminsert runs for each storage.
 func (s *sim) work(in *simInsert, i int, now time.Time) {
 	p := in.paths[i]
+	s.checkReadOnly(p, s.storages[i], now)
 	if len(p.batch) == 0 {
 		if now.Before(p.nextLook) {
 			return
@@ -196,6 +201,17 @@ func (s *sim) work(in *simInsert, i int, now time.Time) {
 		p.copies, p.tried, p.used = s.replicas, 0, map[int]bool{}
 	}
 	s.send(in, i, now)
+}
+
+// checkReadOnly asks a storage that said so, twice a minute.
+func (s *sim) checkReadOnly(p *simPath, st *simStorage, now time.Time) {
+	if now.Before(p.nextCheck) {
+		return
+	}
+	p.nextCheck = now.Add(30 * time.Second)
+	if p.connected == st.start && !st.frozen && now.After(p.cutTill) && now.After(st.fullTill) {
+		p.ReadOnly = false
+	}
 }
 
 // dial connects a path that is not connected.
@@ -224,6 +240,9 @@ func (s *sim) send(in *simInsert, i int, now time.Time) {
 		to.connected, to.Unreachable, to.sender = 0, true, nil
 		p.target = -1
 	case st.frozen || now.Before(p.doneAt) || now.Before(to.cutTill):
+	case now.Before(st.fullTill): // it says so, and the next one is tried
+		to.ReadOnly, to.sender = true, nil
+		p.target = -1
 	default:
 		for _, row := range p.batch {
 			if !st.disk[row] {
@@ -243,13 +262,13 @@ func (s *sim) send(in *simInsert, i int, now time.Time) {
 // pick chooses the storage that the batch is sent to next, and says whether there is one to send to now.
 func (s *sim) pick(in *simInsert, i int, now time.Time) bool {
 	p := in.paths[i]
-	if now.Before(p.nextLook) && p.tried == 0 && len(p.used) == 0 && p.Unreachable {
+	if now.Before(p.nextLook) && p.tried == 0 && len(p.used) == 0 && !p.Ready() {
 		return false // all were tried; once more in a moment
 	}
 	for ; p.tried < len(in.paths); p.tried++ {
 		j := (i + p.tried) % len(in.paths)
 		to := in.paths[j]
-		if p.used[j] || to.Unreachable || to.connected == 0 {
+		if p.used[j] || !to.Ready() || to.connected == 0 {
 			continue
 		}
 		if to.sender != nil {
@@ -282,8 +301,8 @@ func (s *sim) post(node int, off buffer.Offset) bool {
 		home := in.paths[(int(off)+n)%len(in.paths)]
 		home.Received++
 		to := home
-		if home.Unreachable {
-			ready := slices.DeleteFunc(slices.Clone(in.paths), func(p *simPath) bool { return p.Unreachable })
+		if !home.Ready() {
+			ready := slices.DeleteFunc(slices.Clone(in.paths), func(p *simPath) bool { return !p.Ready() })
 			if len(ready) == 0 {
 				return false // the real thing waits; the request times out
 			}
@@ -402,6 +421,45 @@ func (s *sim) harm() {
 	}
 }
 
+// A trouble is harm that lasts, and ends in a death as often as not.
+type trouble func(*simRun)
+
+// noStorageInReach cuts a vminsert off from all storages for longer than the quiet rule takes.
+func noStorageInReach(r *simRun) {
+	now, in := time.Now(), r.inserts[r.rnd.IntN(len(r.inserts))]
+	for _, p := range in.paths {
+		p.cutTill = now.Add(r.between(4*time.Minute, 12*time.Minute))
+	}
+	r.vminsertDies(in)
+}
+
+// allStoragesFull makes all storages read-only for as long.
+func allStoragesFull(r *simRun) {
+	for _, st := range r.storages {
+		st.fullTill = time.Now().Add(r.between(4*time.Minute, 12*time.Minute))
+	}
+	r.vminsertDies(r.inserts[r.rnd.IntN(len(r.inserts))])
+}
+
+// storageDeafToUs is a storage that takes rows all the while, and is not seen by the gateway.
+func storageDeafToUs(r *simRun) {
+	now, st := time.Now(), r.storages[r.rnd.IntN(len(r.storages))]
+	st.deafTill = now.Add(r.between(time.Minute, 10*time.Minute))
+	if r.rnd.IntN(3) > 0 {
+		st.dieAt = now.Add(r.between(50*time.Second, 6*time.Minute))
+	}
+}
+
+// vminsertDies lets it, in a while, and often nothing is sent until then.
+func (r *simRun) vminsertDies(in *simInsert) {
+	if r.rnd.IntN(2) == 0 {
+		in.killThen, in.dieAt = true, time.Now().Add(r.between(4*time.Minute, 9*time.Minute))
+	}
+	if r.rnd.IntN(3) > 0 {
+		r.pause = time.Now().Add(r.between(4*time.Minute, 9*time.Minute))
+	}
+}
+
 // A simRun is a gateway in front of a sim.
 type simRun struct {
 	*sim
@@ -411,6 +469,7 @@ type simRun struct {
 	next    buffer.Offset
 	answers []simAnswer
 	pause   time.Time
+	trouble trouble // instead of all kinds of harm
 }
 
 // A simAnswer is a 204 on its way.
@@ -527,6 +586,12 @@ func (r *simRun) pass(d, harmEvery time.Duration) {
 
 // disturb harms the cluster, and sometimes what is in front of it.
 func (r *simRun) disturb() {
+	if r.trouble != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.trouble(r)
+		return
+	}
 	switch r.chance.IntN(12) {
 	case 0:
 		r.pause = time.Now().Add(between(r.chance, 10*time.Second, 6*time.Minute))
@@ -575,7 +640,8 @@ func (r *simRun) mend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, st := range r.storages {
-		st.frozen, st.upAt, st.killThen = false, time.Time{}, false
+		st.frozen, st.killThen = false, false
+		st.upAt, st.dieAt, st.deafTill, st.fullTill = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	}
 	for _, in := range r.inserts {
 		in.frozen, in.upAt, in.killThen, in.deafTill = false, time.Time{}, false, time.Time{}
@@ -598,9 +664,34 @@ func TestWhatIsCalledSettledIsOnDisk(t *testing.T) {
 	}
 }
 
+// What no counter of vminsert shows, and what nobody here sees.
+func TestWhatIsCalledSettledIsOnDiskAfterLongTroubles(t *testing.T) {
+	clusters := uint64(*simulations) / 2
+	if testing.Short() {
+		clusters = min(clusters, 1)
+	}
+	for name, what := range map[string]trouble{
+		"no storage in reach": noStorageInReach, "all storages full": allStoragesFull, "storage deaf to us": storageDeafToUs,
+	} {
+		for seed := range clusters {
+			t.Run(name+" "+strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					r := newSimRun(t, seed)
+					r.trouble = what
+					simulateRun(t, r, 9*time.Minute)
+				})
+			})
+		}
+	}
+}
+
 func simulate(t *testing.T, seed uint64) {
-	r := newSimRun(t, seed)
 	harmEvery := []time.Duration{20 * time.Second, time.Minute, 3 * time.Minute}[seed%3]
+	simulateRun(t, newSimRun(t, seed), harmEvery)
+}
+
+func simulateRun(t *testing.T, r *simRun, harmEvery time.Duration) {
 	r.pass(20*time.Minute, harmEvery)
 	r.part.mu.Lock()
 	early := len(r.part.safe)
@@ -620,7 +711,7 @@ func simulate(t *testing.T, seed uint64) {
 	for _, wrong := range r.part.wrong {
 		t.Error(wrong)
 	}
-	if harmEvery > time.Minute && early < int(r.next)/4 {
+	if r.trouble == nil && harmEvery > time.Minute && early < int(r.next)/4 {
 		t.Errorf("only %d of %d blocks settled in spite of harm", early, r.next)
 	}
 	for off := range r.next {

@@ -170,6 +170,51 @@ func TestLastBlockBeforeSilenceSettlesInTheEnd(t *testing.T) {
 	})
 }
 
+// vminsert tries a batch that no storage takes over and over. Nothing waits and nothing is sent meanwhile, for hours.
+func TestNothingIsQuietWhileNoStorageTakesRows(t *testing.T) {
+	for name, sick := range map[string]func(*downstream.Passage){
+		"unreachable": func(p *downstream.Passage) { p.Unreachable = true; p.DialErrors++ },
+		"read-only":   func(p *downstream.Passage) { p.ReadOnly = true },
+		"not dialled": func(p *downstream.Passage) { p.DialErrors++ },
+		"not greeted": func(p *downstream.Passage) { p.HandshakeErrors++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, 1, 2, nil, func(st *stage) {
+				off := st.post("n0", "s0", "s1")
+				for range 20 * 60 {
+					st.path("n0", "s0", sick)
+					st.path("n0", "s1", sick)
+					time.Sleep(second)
+				}
+				st.wantUnsettled(off)
+				for _, storage := range stageNames("s", 2) {
+					st.path("n0", storage, func(p *downstream.Passage) { p.Unreachable, p.ReadOnly = false, false })
+					st.deliver("n0", storage)
+				}
+				time.Sleep(10 * time.Minute)
+				st.wantSettled(off, 20*time.Minute+quietFor+30*second, 20*time.Minute+quietFor+50*second)
+			})
+		})
+	}
+}
+
+func TestSilenceIsProofWhileOneStorageTakesRows(t *testing.T) {
+	onStage(t, 1, 2, nil, func(st *stage) {
+		st.down("s1")
+		st.path("n0", "s1", func(p *downstream.Passage) { p.Unreachable = true })
+		time.Sleep(2 * time.Minute) // s1 is given up
+		off := st.post("n0", "s0", "s1")
+		ctx := st.t.Context()
+		go func() {
+			for sleepFor(ctx, second) == nil {
+				st.path("n0", "s1", func(p *downstream.Passage) { p.DialErrors++ })
+			}
+		}()
+		time.Sleep(10 * time.Minute)
+		st.wantSettled(off, 2*time.Minute+quietFor+30*second, 2*time.Minute+quietFor+60*second)
+	})
+}
+
 // Between the batches of a queue that is stuck, others may use its connection: a copy of replicationFactor 2, or rows that are sent
 // elsewhere than they were meant for.
 func TestBatchesOfOtherQueuesProveNothing(t *testing.T) {
