@@ -531,3 +531,44 @@ func TestNobodyWaitsLongerThanTheTimeout(t *testing.T) {
 		}
 	})
 }
+
+// A lateStore answers at once and releases blocks a second later, when others have been on their way.
+type lateStore struct{ slowStore }
+
+func (s *lateStore) Append(ctx context.Context, lane Lane, b *Block) error {
+	kept := NewBlock(b.Received, b.Records, b.Samples, b.Data, nil)
+	time.AfterFunc(time.Second, b.Release)
+	return s.slowStore.Append(ctx, lane, kept)
+}
+
+func TestBlocksMayBeReleasedAfterTheirAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lateStore{slowStore{takes: fsync}}
+		g := NewGatherer(store, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
+		var released atomic.Int32
+		var all sync.WaitGroup
+		const n = 100
+		for range n {
+			all.Go(func() {
+				if err := g.Append(t.Context(), Main, record(blockSize/3), func() { released.Add(1) }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(2 * time.Second)
+		if released.Load() != n {
+			t.Errorf("%d of %d records were released", released.Load(), n)
+		}
+		records := 0
+		for _, b := range store.stored() {
+			records += len(b)
+		}
+		if records != n {
+			t.Errorf("%d of %d records were stored", records, n)
+		}
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -190,16 +190,19 @@ func (l *lane) send(b *block) {
 
 // carry stores b, and then the block that has gathered meanwhile if none is on its way any more.
 func (l *lane) carry(b *block) {
-	for b != nil {
-		b.header.put(b.bytes.data)
-		stored := NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data,
-			func() { l.release(b) })
-		ctx, cancel := context.WithTimeout(l.g.ctx, l.g.timeout)
-		err := l.g.store.Append(ctx, l.name, stored)
-		cancel()
-		l.answer(b, stored, err)
-		b = l.next()
+	for ; b != nil; b = l.next() {
+		l.store(b)
 	}
+}
+
+// store stores b and answers its records. The Store may release b later.
+func (l *lane) store(b *block) {
+	b.header.put(b.bytes.data)
+	stored := NewBlock(time.UnixMilli(b.header.oldest), int(b.header.records), int(b.header.samples), b.bytes.data,
+		func() { l.release(b) })
+	ctx, cancel := context.WithTimeout(l.g.ctx, l.g.timeout)
+	defer cancel()
+	l.answer(b, stored, l.g.store.Append(ctx, l.name, stored))
 }
 
 func (l *lane) next() *block {
