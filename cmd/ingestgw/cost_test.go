@@ -27,12 +27,12 @@ func BenchmarkProcess(b *testing.B) {
 				"INGESTGW_FORWARD_URLS="+sink,
 				"INGESTGW_FORWARD_SETTLE=0",
 			))
-			offer(b, loadtest, gateway, perRequest, 3*time.Second) // until connections, pools and the heap have their size
+			offerAll(b, loadtest, gateway, perRequest, 3*time.Second) // until connections, pools and the heap have their size
 			committed(b, gateway, time.Minute)
 			before, counted := used(b, gateway), requests(b, sink)
 			began := time.Now()
 			for b.Loop() {
-				offer(b, loadtest, gateway, perRequest, 5*time.Second)
+				offerAll(b, loadtest, gateway, perRequest, 5*time.Second)
 				committed(b, gateway, time.Minute)
 			}
 			took := time.Since(began)
@@ -57,9 +57,9 @@ func BenchmarkBacklog(b *testing.B) {
 			"INGESTGW_FORWARD_URLS=http://127.0.0.1:1", // where nobody listens
 			"INGESTGW_FORWARD_SETTLE=0",
 		))
-		offer(b, loadtest, gateway, perRequest, 4*time.Second)
+		offerAll(b, loadtest, gateway, perRequest, 4*time.Second)
 		b.ReportMetric(float64(used(b, gateway).RSS)/(1<<20), "MiB-RSS-after-4s")
-		offer(b, loadtest, gateway, perRequest, 12*time.Second)
+		offerAll(b, loadtest, gateway, perRequest, 12*time.Second)
 		b.ReportMetric(float64(used(b, gateway).RSS)/(1<<20), "MiB-RSS-after-16s")
 
 		sink := countingSink(b, loadtest)
@@ -89,8 +89,8 @@ func loadtestBinary(b *testing.B) string {
 	return path
 }
 
-// offer sends as fast as requests are acknowledged, from a process of its own.
-func offer(b *testing.B, loadtest string, gateway *stack.Process, perRequest int, duration time.Duration) {
+// offerAll sends as fast as requests are acknowledged, from a process of its own.
+func offerAll(b *testing.B, loadtest string, gateway *stack.Process, perRequest int, duration time.Duration) {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), loadtest, "send", "-url", gateway.URL(), "-rate=0", "-ledger=",
 		"-tenants=20", fmt.Sprintf("-series=%d", perRequest), fmt.Sprintf("-per-request=%d", perRequest),

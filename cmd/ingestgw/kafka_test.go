@@ -1,0 +1,514 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/ingestgw/ingestgw/internal/stack"
+	"github.com/ingestgw/ingestgw/loadtest/offer"
+	"github.com/ingestgw/ingestgw/loadtest/verify"
+)
+
+var kafkaStep = flag.Duration("kafka-step", 6*time.Second, "how long TestKafkaThroughCrashes lets samples flow between two crashes")
+
+// A crowd is gateways around one Kafka and one cluster.
+type crowd struct {
+	t        *testing.T
+	kafka    *stack.Kafka
+	cluster  *stack.Cluster
+	gateways []*stack.Process
+}
+
+// startCrowd starts n gateways, whose settings (KEY=VALUE) win over the usual ones of tests.
+func startCrowd(t *testing.T, k *stack.Kafka, cluster *stack.Cluster, n int, settings ...string) *crowd {
+	t.Helper()
+	c := &crowd{t: t, kafka: k, cluster: cluster}
+	for i := range n {
+		c.gateways = append(c.gateways, stack.Start(t, stack.IngestgwSpec(fmt.Sprintf("ingestgw-%d", i), binary(t), append([]string{
+			"INGESTGW_BUFFER=kafka",
+			"INGESTGW_KAFKA_BROKERS=" + k.Bootstrap(),
+			"INGESTGW_KAFKA_CREATE_TOPICS=true",
+			"INGESTGW_FORWARD_URLS=" + strings.Join(cluster.InsertURLs(), ","),
+			"INGESTGW_FORWARD_STORAGE_URLS=" + strings.Join(cluster.StorageURLs(), ","),
+			"INGESTGW_FORWARD_SETTLE=12s",
+			"INGESTGW_FORWARD_LOST_AFTER=10s",
+		}, settings...)...)))
+	}
+	return c
+}
+
+// client asks the brokers what the test has to know.
+func (c *crowd) client() *kafka.Client {
+	return &kafka.Client{Addr: kafka.TCP(c.kafka.Addrs()...), Timeout: 10 * time.Second}
+}
+
+// leader is the broker that leads a partition of the topic.
+func (c *crowd) leader(topic string, partition int) *stack.Process {
+	c.t.Helper()
+	meta, err := c.client().Metadata(c.t.Context(), &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range meta.Topics[0].Partitions {
+		if p.ID == partition {
+			return c.kafka.Brokers[p.Leader.ID]
+		}
+	}
+	c.t.Fatalf("topic %s has no partition %d", topic, partition)
+	return nil
+}
+
+// coordinator is the broker that coordinates the group: the leader of the only partition of the offsets topic.
+func (c *crowd) coordinator() *stack.Process { return c.leader("__consumer_offsets", 0) }
+
+// flow lets samples flow for a while. It is not a wait for anything: what is there after it is what a crash hits.
+func (c *crowd) flow(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-c.t.Context().Done():
+	}
+}
+
+func (c *crowd) restart(p *stack.Process) {
+	c.t.Helper()
+	if err := p.Restart(c.t.Context(), nil); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *crowd) crash(what string, p *stack.Process) {
+	c.t.Helper()
+	c.t.Logf("%s %s is killed", what, p.Name())
+	p.Kill()
+	c.flow(*kafkaStep)
+	c.restart(p)
+	c.flow(*kafkaStep)
+}
+
+// A sender offers load to one gateway until it is stopped.
+type sender struct {
+	stop   context.CancelFunc
+	done   chan struct{}
+	ledger *offer.Ledger
+	report offer.Report
+}
+
+// offer starts a sender for each gateway, with tenants of its own.
+func (c *crowd) offer(rate float64) []*sender {
+	var all []*sender
+	for i, g := range c.gateways {
+		ctx, stop := context.WithCancel(context.WithoutCancel(c.t.Context()))
+		s := &sender{stop: stop, done: make(chan struct{})}
+		go func() { // ends with ctx
+			defer close(s.done)
+			var err error
+			s.ledger, s.report, err = offer.Run(ctx, offer.Config{
+				URL: g.URL(), Metric: fmt.Sprintf("crowd_%d", i), Tenants: 5, FirstAccount: 100 * (i + 1), Series: 100, PerRequest: 50,
+				Labels: 8, Rate: rate, Duration: 10 * time.Minute, Senders: 8, PerConnection: 100, Patience: time.Minute,
+			})
+			if err != nil {
+				c.t.Error(err)
+			}
+		}()
+		c.t.Cleanup(func() { stop(); <-s.done })
+		all = append(all, s)
+	}
+	return all
+}
+
+// A watcher measures how old the freshest sample is that can be read from the cluster.
+type watcher struct {
+	mu     sync.Mutex
+	oldest time.Duration
+}
+
+// watch looks twice a second until ctx ends. A cluster that cannot be read at a moment says nothing then.
+func (w *watcher) watch(ctx context.Context, vmselect string) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		newest, err := freshest(ctx, vmselect)
+		if err != nil || newest == 0 {
+			continue
+		}
+		age := time.Since(time.UnixMilli(newest))
+		w.mu.Lock()
+		w.oldest = max(w.oldest, age)
+		w.mu.Unlock()
+	}
+}
+
+func (w *watcher) most() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.oldest
+}
+
+// freshest is the newest timestamp of the last minute and a half in one tenant of each sender, by export: queries hide the last
+// half minute.
+func freshest(ctx context.Context, vmselect string) (newest int64, err error) {
+	for _, account := range []int{100, 200, 300} {
+		q := url.Values{"match[]": {`{__name__=~"crowd_.+"}`}, "start": {fmt.Sprint(time.Now().Add(-90 * time.Second).Unix())}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+			fmt.Sprintf("%s/select/%d:0/prometheus/api/v1/export?%s", vmselect, account, q.Encode()), nil)
+		if err != nil {
+			return 0, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		lines := bufio.NewScanner(resp.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			var series struct{ Timestamps []int64 }
+			if json.Unmarshal(lines.Bytes(), &series) == nil && len(series.Timestamps) > 0 {
+				newest = max(newest, slices.Max(series.Timestamps))
+			}
+		}
+		resp.Body.Close()
+	}
+	return newest, nil
+}
+
+// TestKafkaThroughCrashes is three gateways around three brokers, while everything is killed or frozen in turn, under steady load:
+// every acknowledged sample is in the cluster, under its tenant, once after deduplication.
+func TestKafkaThroughCrashes(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	k := stack.StartKafka(t, stack.KafkaSpec{Brokers: 3})
+	cluster := stack.StartCluster(t, stack.ClusterSpec{Storages: 2, Inserts: 2, StorageArgs: []string{"-inmemoryDataFlushInterval=1s"}})
+	c := startCrowd(t, k, cluster, 3)
+	senders := c.offer(1500)
+	watching, stopWatching := context.WithCancel(t.Context())
+	defer stopWatching()
+	w := new(watcher)
+	var watch sync.WaitGroup
+	c.flow(*kafkaStep)
+	watch.Go(func() { w.watch(watching, cluster.Raw.URL()) })
+
+	c.crash("the leader of a partition,", c.leader("ingestgw-main", 0))
+	c.crash("the coordinator of the group,", c.coordinator())
+	c.crash("a gateway,", c.gateways[0])
+	c.crash("a vminsert,", cluster.Inserts[0])
+	c.crash("a vmstorage,", cluster.Storages[0])
+	frozen := c.leader("ingestgw-main", 1)
+	t.Logf("%s is frozen for 20 s", frozen.Name())
+	if err := frozen.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	c.flow(20 * time.Second)
+	if err := frozen.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	c.flow(*kafkaStep)
+	for _, g := range c.gateways {
+		t.Logf("%s is stopped and started again", g.Name())
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		if err := g.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		c.restart(g)
+	}
+	c.flow(*kafkaStep)
+	stopWatching()
+	watch.Wait()
+	for _, s := range senders {
+		s.stop()
+		<-s.done
+		t.Logf("%v", s.report)
+		for what, n := range s.report.Answers {
+			if what != "204" && what != "no answer" { // a gateway that is not there cannot answer
+				t.Errorf("%d requests were answered %s, though memory was left", n, what)
+			}
+		}
+	}
+	t.Logf("the freshest sample at the cluster was never older than %v", w.most())
+	if w.most() > 30*time.Second {
+		t.Errorf("for %v nothing fresh came to the cluster", w.most())
+	}
+	c.verify(senders)
+}
+
+// verify reads everything back, with and without deduplication.
+func (c *crowd) verify(senders []*sender) {
+	c.t.Helper()
+	var right, doubled int
+	for _, s := range senders {
+		if s.report.Acknowledged < 10_000 {
+			c.t.Errorf("only %d samples were acknowledged, so hardly anything was tested", s.report.Acknowledged)
+		}
+		eventually(c.t, 2*time.Minute, func() error {
+			if err := c.cluster.Flush(c.t.Context()); err != nil {
+				return err
+			}
+			report, err := (&verify.Cluster{URL: c.cluster.Select.URL()}).Check(c.t.Context(), verify.Offered(s.ledger))
+			if err == nil && (!report.OK() || report.Doubled > 0) {
+				err = fmt.Errorf("%v", report)
+			}
+			return err
+		})
+		raw, err := (&verify.Cluster{URL: c.cluster.Raw.URL()}).Check(c.t.Context(), verify.Offered(s.ledger))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		right, doubled = right+raw.Right, doubled+raw.Doubled
+	}
+	c.t.Logf("%d samples arrived, and %d copies of them: %.1f %% were sent more than once", right, doubled, 100*float64(doubled)/float64(right))
+}
+
+// gaugeByPartition reads a gauge of lane main from a gateway, by partition.
+func gaugeByPartition(ctx context.Context, gateway *stack.Process, name string) (map[int]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.AddrOf("admin")+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	values := map[int]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		var partition int
+		var value float64
+		if n, _ := fmt.Sscanf(lines.Text(), name+`{lane="main",partition="%d"} %g`, &partition, &value); n == 2 {
+			values[partition] = value
+		}
+	}
+	return values, lines.Err()
+}
+
+// TestLagIsWhatKafkasToolsReport compares, by partition, while nothing can be forwarded.
+func TestLagIsWhatKafkasToolsReport(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	k := stack.StartKafka(t, stack.KafkaSpec{})
+	var kept numbers
+	node := keeper(t, &kept)
+	gateway := stack.Start(t, stack.IngestgwSpec("ingestgw", binary(t),
+		"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS="+k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true", "INGESTGW_KAFKA_PARTITIONS=4",
+		"INGESTGW_FORWARD_URLS="+node.URL, "INGESTGW_FORWARD_SETTLE=0"))
+	var acknowledged numbers
+	send := func(d time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		write(ctx, gateway.URL()+"/api/v1/write", "a", 10, &acknowledged)
+	}
+	send(time.Second)
+	committed(t, gateway, 30*time.Second)
+	node.Close()
+	send(time.Second)
+	eventually(t, 30*time.Second, func() error {
+		ours, err := gaugeByPartition(t.Context(), gateway, "ingestgw_forward_uncommitted_blocks")
+		if err != nil {
+			return err
+		}
+		theirs, err := k.GroupOffsets(t.Context(), "ingestgw")
+		if err != nil {
+			return err
+		}
+		total := int64(0)
+		for at, offset := range theirs {
+			if got, ok := ours[at.Partition]; !ok || int64(got) != offset.Lag {
+				return fmt.Errorf("partition %d: Kafka's tools say %d, we %v", at.Partition, offset.Lag, got)
+			}
+			total += offset.Lag
+		}
+		if total < 10 || len(theirs) != len(ours) || len(ours) != 4 {
+			return fmt.Errorf("a lag of %d blocks in %d and %d partitions is too little to tell", total, len(theirs), len(ours))
+		}
+		return nil
+	})
+	unsent, err := gaugeByPartition(t.Context(), gateway, "ingestgw_forward_unsent_blocks")
+	if err != nil || len(unsent) != 4 {
+		t.Errorf("unsent blocks by partition: %v, %v", unsent, err)
+	}
+}
+
+// assigned is which partitions each gateway forwards.
+func (c *crowd) assigned() (sets []map[int]float64, err error) {
+	for _, g := range c.gateways {
+		set := map[int]float64{}
+		if g.Running() {
+			if set, err = gaugeByPartition(c.t.Context(), g, "ingestgw_forward_uncommitted_blocks"); err != nil {
+				return nil, err
+			}
+		}
+		sets = append(sets, set)
+	}
+	return sets, nil
+}
+
+// awaitShares waits until each partition is forwarded by one gateway that is alive, and all of those have as many as wanted.
+func (c *crowd) awaitShares(within time.Duration, partitions int, want ...int) (sets []map[int]float64) {
+	c.t.Helper()
+	eventually(c.t, within, func() (err error) {
+		if sets, err = c.assigned(); err != nil {
+			return err
+		}
+		owners := map[int]int{}
+		var sizes []int
+		for _, set := range sets {
+			sizes = append(sizes, len(set))
+			for p := range set {
+				owners[p]++
+			}
+		}
+		if !slices.Equal(sizes, want) || len(owners) != partitions {
+			return fmt.Errorf("%d partitions have owners, the gateways forward %v, want %v", len(owners), sizes, want)
+		}
+		return nil
+	})
+	return sets
+}
+
+// TestForwardersShareTheWork starts, stops and kills forwarders: within 10 s each partition has one again, and those that stay keep
+// theirs and go on.
+func TestForwardersShareTheWork(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	const moved = 10 * time.Second
+	k := stack.StartKafka(t, stack.KafkaSpec{})
+	var kept, acknowledged numbers
+	node := keeper(t, &kept)
+	spec := func(name, role string) stack.Spec {
+		return stack.IngestgwSpec(name, binary(t),
+			"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS="+k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true", "INGESTGW_ROLE="+role,
+			"INGESTGW_FORWARD_URLS="+node.URL, "INGESTGW_FORWARD_SETTLE=0")
+	}
+	receiver := stack.Start(t, spec("receiver", "receive"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writer sync.WaitGroup
+	writer.Go(func() { write(ctx, receiver.URL()+"/api/v1/write", "a", 10, &acknowledged) })
+	arrives := func(when string) {
+		t.Helper()
+		before := kept.count()
+		eventually(t, moved, func() error {
+			if kept.count() < before+1000 {
+				return fmt.Errorf("%s: only %d samples came", when, kept.count()-before)
+			}
+			return nil
+		})
+	}
+
+	c := &crowd{t: t, kafka: k}
+	c.gateways = append(c.gateways, stack.Start(t, spec("forwarder-0", "forward")))
+	c.awaitShares(moved, 12, 12)
+	arrives("one forwarder")
+	c.gateways = append(c.gateways, stack.Start(t, spec("forwarder-1", "forward")))
+	before := c.awaitShares(moved, 12, 6, 6)
+	arrives("two forwarders")
+	c.gateways = append(c.gateways, stack.Start(t, spec("forwarder-2", "forward")))
+	after := c.awaitShares(moved, 12, 4, 4, 4)
+	for i, set := range before {
+		for p := range after[i] {
+			if _, had := set[p]; !had {
+				t.Errorf("forwarder-%d got partition %d, which was another one's, though it had to give some away", i, p)
+			}
+		}
+	}
+	arrives("three forwarders")
+
+	stopping, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := c.gateways[2].Stop(stopping); err != nil {
+		t.Error(err)
+	}
+	c.awaitShares(moved, 12, 6, 6, 0)
+	arrives("one was stopped")
+	c.gateways[1].Kill()
+	c.awaitShares(moved, 12, 12, 0, 0)
+	arrives("one was killed")
+
+	stop()
+	writer.Wait()
+	eventually(t, time.Minute, func() error {
+		if missing, example := acknowledged.without(&kept); missing > 0 {
+			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, acknowledged.count(), example)
+		}
+		return nil
+	})
+}
+
+// TestAFrozenForwarderIsFenced freezes one for longer than its session: its partitions go to the other one, and what it saves when it
+// wakes up counts for nothing.
+func TestAFrozenForwarderIsFenced(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	k := stack.StartKafka(t, stack.KafkaSpec{})
+	var kept, acknowledged numbers
+	node := keeper(t, &kept)
+	settings := []string{
+		"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS=" + k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true",
+		"INGESTGW_FORWARD_URLS=" + node.URL, "INGESTGW_FORWARD_SETTLE=0",
+	}
+	c := &crowd{t: t, kafka: k}
+	for i := range 2 {
+		c.gateways = append(c.gateways, stack.Start(t, stack.IngestgwSpec(fmt.Sprintf("ingestgw-%d", i), binary(t), settings...)))
+	}
+	c.awaitShares(15*time.Second, 12, 6, 6)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writer sync.WaitGroup
+	writer.Go(func() { write(ctx, c.gateways[1].URL()+"/api/v1/write", "a", 10, &acknowledged) })
+	eventually(t, 20*time.Second, func() error {
+		if acknowledged.count() < 1000 {
+			return errors.New("hardly anything is acknowledged")
+		}
+		return nil
+	})
+	frozen := c.gateways[0]
+	if err := frozen.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	only := &crowd{t: t, kafka: k, gateways: c.gateways[1:]}
+	only.awaitShares(20*time.Second, 12, 12)
+	offsets := func() map[stack.TopicPartition]stack.GroupOffset {
+		t.Helper()
+		now, err := k.GroupOffsets(t.Context(), "ingestgw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	before := offsets()
+	if err := frozen.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitShares(20*time.Second, 12, 6, 6)
+	for at, now := range offsets() {
+		if was := before[at]; now.Committed < was.Committed {
+			t.Errorf("partition %d: committed %d, before the other one woke up it was %d", at.Partition, now.Committed, was.Committed)
+		}
+	}
+	stop()
+	writer.Wait()
+	eventually(t, time.Minute, func() error {
+		if missing, example := acknowledged.without(&kept); missing > 0 {
+			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, acknowledged.count(), example)
+		}
+		return nil
+	})
+}
