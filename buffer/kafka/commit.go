@@ -57,19 +57,16 @@ func parseCommit(offset int64, metadata string) (commit, error) {
 	if c.offset < 0 || version != commitVersion || len(fields) != 3 {
 		return c, nil
 	}
-	binary, err := base64.StdEncoding.DecodeString(fields[2])
-	if err != nil {
-		return c, nil
-	}
 	var progress buffer.Progress
-	if err := progress.UnmarshalBinary(binary); err != nil {
-		if errors.Is(err, buffer.ErrNewerVersion) {
-			return c, err
-		}
-		return c, nil
+	binary, err := base64.StdEncoding.DecodeString(fields[2])
+	if err == nil {
+		err = progress.UnmarshalBinary(binary)
 	}
-	if progress.Committed() != c.offset {
-		return c, nil // somebody has moved the offset and left the text as it was
+	switch {
+	case errors.Is(err, buffer.ErrNewerVersion):
+		return c, err
+	case err != nil, progress.Committed() != c.offset: // somebody has moved the offset and left the text as it was
+		return c, nil //nolint:nilerr // not our metadata
 	}
 	c.writer, c.spans = fields[0], progress.Done[1:]
 	if at, checksum, ok := strings.Cut(fields[1], ":"); ok {

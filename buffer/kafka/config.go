@@ -96,7 +96,7 @@ func (c TLSConfig) validate() error {
 	if named && !c.Enabled {
 		return fmt.Errorf("%s_* are set, but %s_ENABLED is not: set it to true", tlsPrefix, tlsPrefix)
 	}
-	return c.TLSConfig.Validate(tlsPrefix)
+	return c.Validate(tlsPrefix)
 }
 
 func (c SASLConfig) validate() error {

@@ -135,7 +135,7 @@ func (l *lane) look(ctx context.Context) (*topic, error) {
 		}
 	}
 	if err := meta.Topics[0].Error; err != nil || len(meta.Topics[0].Partitions) == 0 {
-		return nil, fmt.Errorf("topic %s: %w: %w", l.topic, buffer.ErrUnavailable, errors.Join(err, errors.New("Kafka names no partitions yet")))
+		return nil, fmt.Errorf("topic %s: %w: %w", l.topic, buffer.ErrUnavailable, errors.Join(err, errors.New("no partitions are known of it yet")))
 	}
 	known := l.examine(ctx, meta)
 	l.known.Store(known)
