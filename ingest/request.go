@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -43,9 +44,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Time) (tenant.ID, error) {
 	// The deadline holds until the body is read, also for what net/http reads of a body that is refused unread.
 	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(received.Add(s.cfg.ReadTimeout)); err != nil {
+	if err := s.deadlines.begin(control, received.Add(s.cfg.ReadTimeout)); err != nil {
+		s.deadlines.end(control)
 		return tenant.ID{}, fmt.Errorf("%w: set read deadline: %w", errAborted, err)
 	}
+	defer s.deadlines.end(control)
 	id, err := route(r, s.byDefault)
 	if err != nil {
 		return id, err
@@ -57,11 +60,13 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Ti
 	buf, err := s.bodies.read(r, int64(s.cfg.MaxBody), held)
 	if err != nil {
 		held.giveAll()
+		if errors.Is(err, errSlow) {
+			err = s.deadlines.late(err)
+		}
 		return id, err
 	}
 	defer s.bodies.put(buf)
-	// From here on net/http reads only to notice that the sender has gone; a deadline would look the same to it.
-	if err := control.SetReadDeadline(time.Time{}); err != nil {
+	if err := s.deadlines.lift(control); err != nil {
 		held.giveAll()
 		return id, fmt.Errorf("%w: lift read deadline: %w", errAborted, err)
 	}

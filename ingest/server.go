@@ -36,6 +36,7 @@ type Server struct {
 	budget    *memory.Budget
 	decoders  decoders
 	bodies    bodies
+	deadlines deadlines
 	metrics   *metrics
 	log       *slog.Logger
 
@@ -93,8 +94,12 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown closes the listener and idle connections, and waits for the requests in flight or for ctx.
+// Shutdown closes the listener and idle connections, and waits for the requests in flight or for ctx. Bodies that have not come when
+// three quarters of the time are over are answered 503.
 func (s *Server) Shutdown(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok {
+		s.deadlines.shorten(time.Now().Add(time.Until(end) * 3 / 4))
+	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return fmt.Errorf("wait for requests in flight: %w", errors.Join(err, s.http.Close()))
 	}
