@@ -19,14 +19,23 @@ import (
 //
 //	go test -run '^$' -bench Process -benchtime 30s ./cmd/ingestgw
 func BenchmarkProcess(b *testing.B) {
+	b.Run("buffer=disk", func(b *testing.B) { benchmarkProcess(b) })
+	b.Run("buffer=kafka", func(b *testing.B) { // one broker, which acknowledges as all
+		k := stack.StartKafka(b, stack.KafkaSpec{})
+		benchmarkProcess(b, "INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS="+k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true")
+	})
+}
+
+func benchmarkProcess(b *testing.B, settings ...string) {
 	loadtest := loadtestBinary(b)
 	for _, perRequest := range []int{2000, 100, 10} {
 		b.Run(fmt.Sprintf("samples=%d", perRequest), func(b *testing.B) {
 			sink := countingSink(b, loadtest)
-			gateway := stack.Start(b, stack.IngestgwSpec("ingestgw", binary(b),
-				"INGESTGW_FORWARD_URLS="+sink,
+			gateway := stack.Start(b, stack.IngestgwSpec("ingestgw", binary(b), append([]string{
+				"INGESTGW_FORWARD_URLS=" + sink,
 				"INGESTGW_FORWARD_SETTLE=0",
-			))
+				fmt.Sprintf("INGESTGW_KAFKA_TOPIC_PREFIX=cost-%d", perRequest),
+			}, settings...)...))
 			offerAll(b, loadtest, gateway, perRequest, 3*time.Second) // until connections, pools and the heap have their size
 			committed(b, gateway, time.Minute)
 			before, counted := used(b, gateway), requests(b, sink)
