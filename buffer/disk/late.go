@@ -7,8 +7,8 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 )
 
-// A segment that the disk does not give when the log is opened is neither set aside nor a reason not to start: it stays in the list,
-// with all offsets that it can hold, and is opened late, when it is read.
+// A segment that the disk does not give when the log is opened, or whose end it does not make durable, is neither set aside nor a reason
+// not to start: it stays in the list, with all offsets that it can hold, and is opened late, when it is read.
 
 // later is such a segment.
 func (l *lane) later(path string, first buffer.Offset, why error) *segment {
@@ -19,7 +19,9 @@ func (l *lane) later(path string, first buffer.Offset, why error) *segment {
 }
 
 // openLate tries again to open a segment that could not be opened with the log. After nil the list of segments says what there is.
-func (l *lane) openLate(old *segment) error {
+// With giveUp it takes what may not be durable: the progress that shows that the disk takes writes says, too, which offset is next, so
+// that none is used again.
+func (l *lane) openLate(old *segment, giveUp bool) error {
 	l.opening.Lock()
 	defer l.opening.Unlock()
 	if !l.has(old) {
@@ -28,6 +30,10 @@ func (l *lane) openLate(old *segment) error {
 	s, err := loadSegment(l.fs, l.buffers, old.path, l.name, l.id, old.first)
 	if err == nil && !s.sealed {
 		err = l.finishFormer(s, old.end)
+	}
+	if giveUp && errors.Is(err, errNotDurable) {
+		l.log.Error("reading what an earlier process left, though the disk does not make it durable", "err", err)
+		err = nil
 	}
 	switch {
 	case err == nil:

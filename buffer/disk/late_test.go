@@ -162,3 +162,86 @@ func TestOneUnreadableFileStopsNothing(t *testing.T) {
 		}
 	}
 }
+
+// leftInCache is a log as a process leaves it that was killed after a sync had failed: everybody sees its last block, which is not on the
+// disk.
+func leftInCache(t *testing.T) (*simFS, Config) {
+	t.Helper()
+	sim := newSimFS()
+	m := &mortal{fileSystem: sim}
+	s := mustOpen(t, m, testConfig(testDir))
+	mustAppend(t, s, buffer.Main, []byte("one"))
+	sim.obey(always("sync", segmentName(0), fault{err: syscall.EIO, sync: left}))
+	if err := appendTo(s, buffer.Main, []byte("two")); !errors.Is(err, buffer.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	sim.obey(nil)
+	m.kill(t, s)
+	return sim.cut(killed), s.cfg
+}
+
+// What an earlier process left in the page cache alone is read only when it is durable, so that its offset is not used again.
+func TestOnlyDurableBlocksOfAnEarlierProcessAreRead(t *testing.T) {
+	t.Parallel()
+	// afterACut is what a power cut leaves, of which somebody deletes the progress too.
+	afterACut := func(t *testing.T, sim *simFS, cfg Config) (contents, buffer.Offset) {
+		t.Helper()
+		sim = sim.cut(nothingSurvives)
+		sim.Remove(mainDir + "/" + testGroup + progressEnding) // it may not be there
+		p := partitionOf(t, mustOpen(t, sim, cfg), buffer.Main, testGroup)
+		_, next := p.bounds()
+		return readAll(t, p, 0), next
+	}
+	t.Run("full disk", func(t *testing.T) {
+		sim, cfg := leftInCache(t)
+		sim.capacity = sim.root.size() // the index cannot be written
+		s := mustOpen(t, sim, cfg)
+		wantBlocks(t, "read", readAll(t, partitionOf(t, s, buffer.Main, testGroup), 0), []byte("one"), []byte("two"))
+		got, _ := afterACut(t, sim, cfg)
+		wantBlocks(t, "after a power cut", got, []byte("one"), []byte("two"))
+	})
+	t.Run("sync fails", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			sim, cfg := leftInCache(t)
+			sim.obey(always("sync", "", fault{err: syscall.EIO, sync: left}))
+			s := mustOpen(t, sim, cfg)
+			p := partitionOf(t, s, buffer.Main, testGroup)
+			for range 300 {
+				if batch, err := p.Read(t.Context(), 0, 1); !errors.Is(err, buffer.ErrUnavailable) {
+					t.Fatalf("%d blocks are read, lost %v, %v", len(batch.Blocks), batch.Lost, err)
+				}
+				time.Sleep(time.Second)
+			}
+			sim.obey(nil)
+			wantBlocks(t, "the disk is well", readAll(t, p, 0), []byte("one"), []byte("two"))
+			got, _ := afterACut(t, sim, cfg)
+			wantBlocks(t, "after a power cut", got, []byte("one"), []byte("two"))
+			mustClose(t, s)
+		})
+	})
+	t.Run("never durable", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			sim, cfg := leftInCache(t)
+			sim.obey(always("sync", segmentName(0), fault{err: syscall.EIO, sync: left}))
+			s := mustOpen(t, sim, cfg)
+			p := partitionOf(t, s, buffer.Main, testGroup)
+			begin := time.Now()
+			for {
+				if batch, err := p.Read(t.Context(), 0, 1); err == nil && len(batch.Blocks) > 0 {
+					break
+				}
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(begin); took < patience || took > 2*patience {
+				t.Errorf("blocks that may be durable are read after %v", took)
+			}
+			wantBlocks(t, "out of patience", readAll(t, p, 0), []byte("one"), []byte("two"))
+			r := mustOpen(t, sim.cut(nothingSurvives), cfg)
+			if _, next := partitionOf(t, r, buffer.Main, testGroup).bounds(); next != 2 {
+				t.Errorf("after a power cut the next block gets %d, block 1 was read", next)
+			}
+			mustClose(t, s)
+			mustClose(t, r)
+		})
+	})
+}

@@ -185,10 +185,14 @@ func (l *lane) boundSegments(damaged []buffer.Span) error {
 		end := bound(s.first)
 		if !s.sealed && !s.late {
 			err := l.finishFormer(s, end)
-			if isUnreadable(err) {
+			switch {
+			case errors.Is(err, errNotDurable):
+				l.log.Error("what an earlier process left is not read before it could be made durable", "err", err)
+				s.late = true
+			case isUnreadable(err):
 				s = l.later(s.path, s.first, err)
 				l.segments[i] = s
-			} else if err != nil {
+			case err != nil:
 				return err
 			}
 		}
@@ -213,7 +217,7 @@ func (l *lane) hasSealed(o buffer.Offset) bool {
 }
 
 // finishFormer finds out what an earlier process left in a segment that it did not seal, and seals it if the disk allows. The error
-// says that the segment could not be read, so that nobody knows which offsets it holds.
+// says that the segment could not be read, so that nobody knows which offsets it holds, or wraps errNotDurable; s says what it holds then.
 func (l *lane) finishFormer(s *segment, bound buffer.Offset) error {
 	log := l.log.With("file", s.path)
 	f, err := l.fs.Open(s.path)
@@ -224,15 +228,21 @@ func (l *lane) finishFormer(s *segment, bound buffer.Offset) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("read segment %s: %w", s.path, err)
 	}
+	whole := found.unreadable == 0 || found.tail == 0
+	var aside string
+	if whole {
+		if aside, err = s.seal(l.fs, l.buffers, found); errors.Is(err, errNotDurable) {
+			return fmt.Errorf("segment %s: %w", s.path, err)
+		}
+	}
 	if found.damaged > 0 {
 		l.metrics.damaged(l.name, found.damaged)
 		log.Error("blocks are damaged and cannot be read; all others are", "damaged", found.damaged, "unreadable_bytes", found.unreadable)
 	}
-	if found.unreadable > 0 && found.tail > 0 {
+	if !whole {
 		l.leaveUnreadable(s, found, bound)
 		return nil
 	}
-	aside, err := s.seal(l.fs, l.buffers, found)
 	if aside != "" {
 		l.metrics.setAside.Inc()
 		log.Warn("cut off an unfinished write and kept it aside; nothing acknowledged is in it", "bytes", found.tail, "as", aside)

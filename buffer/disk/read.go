@@ -171,7 +171,7 @@ func (p *partition) readSegment(ext extent, from buffer.Offset, maxBytes int) (r
 // of which unreadable are so many.
 func (p *partition) tryReading(ext extent, from buffer.Offset, maxBytes int, giveUp bool) (got reading, unreadable int64, err error) {
 	if ext.segment.late {
-		return reading{next: from}, 0, p.openLate(ext.segment)
+		return reading{next: from}, 0, p.openLate(ext.segment, giveUp)
 	}
 	if giveUp {
 		ext = p.shortened(ext, from)
@@ -323,7 +323,7 @@ func (l *lane) noteReading(from buffer.Offset, unreadable int64, err error) {
 	case err == nil && unreadable == 0 && known: // it is well again
 		delete(l.damage.since, from)
 		return
-	case known || !isUnreadable(err):
+	case known || !isUnreadable(err) && !errors.Is(err, errNotDurable):
 		return
 	}
 	if l.damage.since == nil || len(l.damage.since) >= maxDamage {

@@ -65,23 +65,27 @@ type scanned struct {
 	unreadable int64 // bytes that the disk did not give
 }
 
-// seal finishes a segment that another process left, before anybody else knows s: its blocks end where s says. What lies behind is kept under another name
-// unless it is empty or an index. It returns that name, or "".
+// errNotDurable: what an earlier process left at the end of a segment may be in the page cache only, and could not be written again.
+var errNotDurable = errors.New("the end of a segment cannot be made durable")
+
+// seal finishes a segment that another process left, before anybody else knows s: its blocks end where s says. What lies behind is kept
+// under another name unless it is empty or an index; seal returns that name, or "". Unless the error wraps errNotDurable, all blocks
+// are durable.
 func (s *segment) seal(fsys fileSystem, pool *buffers, found scanned) (aside string, err error) {
 	f, err := fsys.OpenWrite(s.path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errNotDurable, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	r := frames{f: f, limit: s.size + found.tail, chunk: scanChunk, pool: pool}
 	defer r.release()
+	if err := s.rewrite(f, &r, found.lastFrame); err != nil {
+		return "", fmt.Errorf("%w: %w", errNotDurable, err)
+	}
 	if found.tail > 0 && !found.index {
 		if aside, err = s.keepTail(fsys, &r); err != nil {
 			return "", fmt.Errorf("keep unfinished write aside: %w", err)
 		}
-	}
-	if err := s.rewrite(f, &r, found.lastFrame); err != nil {
-		return aside, fmt.Errorf("write again what may not be on the disk yet: %w", err)
 	}
 	size, err := s.finish(f)
 	if err == nil {
@@ -90,7 +94,8 @@ func (s *segment) seal(fsys fileSystem, pool *buffers, found scanned) (aside str
 	return aside, err
 }
 
-// rewrite writes the end of the blocks once more, as it is: at least all that one write can have held.
+// rewrite writes the end of the blocks once more, as it is, and makes it durable: at least all that one write can have held. It does not
+// rely on finish for that, which needs space.
 func (s *segment) rewrite(f file, r *frames, lastFrame int64) error {
 	for pos := max(framesStart, min(lastFrame, s.size-batchBytes)); pos < s.size; {
 		b, err := r.bytes(pos, min(scanChunk, s.size-pos))
@@ -102,7 +107,7 @@ func (s *segment) rewrite(f file, r *frames, lastFrame int64) error {
 		}
 		pos += int64(len(b))
 	}
-	return nil
+	return f.Sync()
 }
 
 // finish writes the index behind the blocks, cuts off whatever is behind it, and returns the file's size. The caller then

@@ -27,7 +27,7 @@ type segment struct {
 	index   []indexEntry
 	sealed  bool // ends in a valid index, so that nothing behind end can ever be taken for a block
 	leaving bool // being removed: no longer read
-	late    bool // was not opened with the log: only path, first, and the most that end and size can be are known
+	late    bool // was not opened with the log, see openLate: only path, first, and the most that end and size can be are known
 	stuck   bool // its file could not be removed, which was told; guarded by lane.removing
 	absent  bool // its file was found missing; should it come back, this process leaves it for the next one
 }
