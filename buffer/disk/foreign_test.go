@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,12 +20,7 @@ import (
 func TestANewerVersionIsLeftAsItIs(t *testing.T) {
 	t.Parallel()
 	newer := map[string]func(b []byte){
-		mainDir + "/" + segmentName(5): func(b []byte) {
-			for _, c := range [][]byte{b[:headerSize], b[headerCopy : headerCopy+headerSize]} {
-				le.PutUint32(c[8:], formatVersion+1)
-				le.PutUint32(c[12:], headerChecksum(c))
-			}
-		},
+		mainDir + "/" + segmentName(5): makeNewer,
 		mainDir + "/" + testGroup + progressEnding: func(b []byte) {
 			for i := range progressSlots {
 				c := b[i*slotSize : (i+1)*slotSize]
@@ -32,6 +28,7 @@ func TestANewerVersionIsLeftAsItIs(t *testing.T) {
 				le.PutUint32(c[12:], slotChecksum(c[:slotHeaderSize+le.Uint32(c[32:])]))
 			}
 		},
+		mainDir + "/" + segmentName(9) + newEnding: makeNewer,
 		testDir + "/" + identityName: func(b []byte) {
 			var id logID
 			text := bytes.Replace(encodeIdentity(id), []byte("ingestgw-log 1 "), []byte("ingestgw-log 2 "), 1)
@@ -41,6 +38,10 @@ func TestANewerVersionIsLeftAsItIs(t *testing.T) {
 	}
 	for name, change := range newer {
 		l := newSmallLog(t)
+		if l.disk.file(name) == nil {
+			b := segmentHeader{lane: "main", first: 9}.encode()
+			l.disk.dir(mainDir).change(entryChange{in: filepath.Base(name), node: &simFile{now: b, durable: b}})
+		}
 		f := l.disk.file(name)
 		b := bytes.Clone(f.durable)
 		change(b)
@@ -53,6 +54,14 @@ func TestANewerVersionIsLeftAsItIs(t *testing.T) {
 		if after := l.disk.file(name); after == nil || !bytes.Equal(after.now, b) || l.disk.root.size() != before {
 			t.Errorf("%s of a newer version was changed, or something else was: %d bytes, then %d", name, before, l.disk.root.size())
 		}
+	}
+}
+
+// makeNewer changes the header of a segment to that of a newer version.
+func makeNewer(b []byte) {
+	for _, c := range [][]byte{b[:headerSize], b[headerCopy : headerCopy+headerSize]} {
+		le.PutUint32(c[8:], formatVersion+1)
+		le.PutUint32(c[12:], headerChecksum(c))
 	}
 }
 
@@ -139,6 +148,56 @@ func TestOffsetsGoOnWithoutSegments(t *testing.T) {
 	mustAppend(t, s, buffer.Main, []byte("next"))
 	if got := readAll(t, p, 8); got.blocks[8] != "next" {
 		t.Errorf("the next block is not at 8: %v", got.blocks)
+	}
+}
+
+// A segment that has lost its name on a disk that lied about it gets it back with all its blocks, or is set aside; only what was never
+// finished is removed.
+func TestASegmentThatHasLostItsNameIsKept(t *testing.T) {
+	t.Parallel()
+	unfinished := segmentHeader{lane: "main", first: 8}.encode()
+	for name, c := range map[string]struct {
+		content func(whole []byte) []byte
+		taken   bool
+		want    int    // blocks read
+		aside   string // under which name it is kept; "": it is gone
+	}{
+		"whole":          {func(b []byte) []byte { return b }, false, 11, segmentName(8)},
+		"its place used": {func(b []byte) []byte { return b }, true, 8, segmentName(8) + damagedEnding},
+		"no header":      {func(b []byte) []byte { return append(make([]byte, framesStart), b[framesStart:]...) }, false, 8, segmentName(8) + damagedEnding},
+		"of another log": {func(b []byte) []byte { return append(bytes.Clone(unfinished), b[framesStart:]...) }, false, 8, segmentName(8) + foreignEnding},
+		"header alone":   {func(b []byte) []byte { return b[:framesStart] }, false, 8, ""},
+		"nothing":        {func([]byte) []byte { return nil }, false, 8, ""},
+	} {
+		l := newSmallLog(t)
+		disk, blocks := l.crashed(t)
+		path := mainDir + "/" + segmentName(8)
+		f := disk.file(path)
+		f.now = c.content(f.now)
+		f.durable = f.now
+		if err := disk.Rename(path, path+newEnding); err != nil {
+			t.Fatal(err)
+		}
+		if c.taken {
+			disk.dir(mainDir).change(entryChange{in: segmentName(8), node: &simFile{now: unfinished, durable: unfinished}})
+		}
+		s := mustOpen(t, disk, l.cfg)
+		p := partitionOf(t, s, buffer.Main, testGroup)
+		got := readAll(t, p, 0)
+		for o, b := range got.blocks {
+			if b != string(blocks[o]) {
+				t.Errorf("%s: block %d is another one", name, o)
+			}
+		}
+		if len(got.blocks) != c.want || c.want > 8 && len(got.lost) > 0 || c.aside == segmentName(8)+damagedEnding && got.next < 11 {
+			t.Errorf("%s: %d blocks are read, lost %v, the next one gets %d", name, len(got.blocks), got.lost, got.next)
+		}
+		files := held(disk)
+		if c.aside != "" && len(files[c.aside]) < len(f.durable) || files[segmentName(8)+newEnding] != nil {
+			t.Errorf("%s: the files are %q", name, slices.Sorted(maps.Keys(files)))
+		}
+		mustAppend(t, s, buffer.Main, []byte("next"))
+		mustClose(t, s)
 	}
 }
 

@@ -52,11 +52,12 @@ func (l *lane) readLaneDir() (laneDir, error) {
 			l.log.Warn("leaving alone a directory that is not part of the log", "path", filepath.Join(l.dir, e.name))
 		case isSegment && rest == "":
 			d.segments = append(d.segments, first)
-		case isSegment && rest == newEnding, strings.HasSuffix(e.name, progressEnding+newEnding),
-			e.name == segmentSpare+newEnding, e.name == progressSpare+newEnding:
-			if err := l.fs.Remove(filepath.Join(l.dir, e.name)); err != nil {
-				l.log.Warn("cannot remove a file that was never finished", "file", e.name, "err", err)
+		case isSegment && rest == newEnding:
+			if err := l.finishNew(&d, filepath.Join(l.dir, e.name), first); err != nil {
+				return laneDir{}, err
 			}
+		case strings.HasSuffix(e.name, progressEnding+newEnding), e.name == segmentSpare+newEnding, e.name == progressSpare+newEnding:
+			l.removeNew(filepath.Join(l.dir, e.name))
 		case isSegment && strings.HasPrefix(rest, damagedEnding):
 			span, _ := l.mayHold(filepath.Join(l.dir, e.name), first)
 			d.damaged = append(d.damaged, span)
@@ -72,6 +73,57 @@ func (l *lane) readLaneDir() (laneDir, error) {
 	}
 	slices.Sort(d.segments)
 	return d, nil
+}
+
+func (l *lane) removeNew(path string) {
+	if err := l.fs.Remove(path); err != nil {
+		l.log.Warn("cannot remove a file that was never finished", "file", path, "err", err)
+	}
+}
+
+// finishNew removes a segment that died while it was created. One that holds more than a header was finished, on a disk that lied when it
+// said that the name was durable: it gets its name, or is set aside when that is taken or its header is not valid.
+func (l *lane) finishNew(d *laneDir, path string, first buffer.Offset) error {
+	size, err := readHeader(l.fs, l.buffers, path)
+	named := filepath.Join(l.dir, segmentName(first))
+	switch {
+	case errors.Is(err, buffer.ErrNewerVersion):
+		return fmt.Errorf("open segment %s: %w", path, err)
+	case err != nil && !errors.Is(err, errHeader):
+		l.log.Warn("cannot read what may be a segment that was never finished; it is left as it is", "file", path, "err", err)
+	case size <= framesStart:
+		l.removeNew(path)
+	case err == nil && !slices.Contains(d.segments, first) && l.fs.Rename(path, named) == nil:
+		l.log.Error("the disk has lost the name of a segment that it had said to be durable; it has it again", "file", path, "as", named)
+		d.segments = append(d.segments, first)
+	default:
+		if err == nil {
+			err = fmt.Errorf("there is %s already", named)
+		}
+		span, _ := l.mayHold(path, first)
+		d.damaged = append(d.damaged, span)
+		l.setAsideAs(path, named+damagedEnding, err)
+	}
+	return nil
+}
+
+// readHeader tells the size of a segment file and what is wrong with its header.
+func readHeader(fsys fileSystem, pool *buffers, path string) (size int64, err error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if size, err = f.Size(); err != nil {
+		return 0, err
+	}
+	r := frames{f: f, limit: size, pool: pool}
+	defer r.release()
+	b, err := r.bytes(0, min(size, framesStart))
+	if err == nil {
+		_, err = decodeSegmentHeader(b)
+	}
+	return size, err
 }
 
 // open reads what is in the lane's directory and repairs it. Afterwards blocks can be read and appended.
@@ -157,7 +209,11 @@ func noneReadable(failed []error) bool {
 
 // setAside gives a file a name under which it is not read, and says whether it could. If not, the file stays, and is still not read.
 func (l *lane) setAside(path, ending string, why error) bool {
-	name, err := freeName(l.fs, path+ending)
+	return l.setAsideAs(path, path+ending, why)
+}
+
+func (l *lane) setAsideAs(path, as string, why error) bool {
+	name, err := freeName(l.fs, as)
 	if err == nil {
 		err = l.fs.Rename(path, name)
 	}

@@ -14,8 +14,9 @@ const (
 	// batchBlocks is the most blocks in one write.
 	batchBlocks = 512
 
-	// A disk that cannot take a new segment is tried again after retryFirst, then after twice as long, up to retryMost.
-	retryFirst = 50 * time.Millisecond
+	// A disk that cannot take a new segment is tried again with the next block; when it fails again, after retryFirst, then after twice
+	// as long, up to retryMost.
+	retryFirst = 200 * time.Millisecond
 	retryMost  = time.Second
 )
 
@@ -240,7 +241,7 @@ func (l *lane) renew() error {
 	s, f, err := createSegment(l.fs, l.dir, l.name, l.id, l.next)
 	if err != nil {
 		w.failures++
-		w.retryAt = time.Now().Add(min(retryFirst<<min(w.failures, 10), retryMost))
+		w.retryAt = time.Now().Add(min(retryFirst<<min(max(w.failures-2, 0), 10), retryMost))
 		w.failure = l.failed("create a segment", err)
 		return w.failure
 	}
