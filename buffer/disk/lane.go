@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -22,6 +23,8 @@ type lane struct {
 	queue   chan *pending  // to the writer
 	stopped chan struct{}  // closed when the writer has ended
 	users   sync.WaitGroup // blocks on their way into queue, and saves
+
+	aside atomic.Int64 // bytes of files that were set aside, as last counted
 
 	removing sync.Mutex // held while segments are removed
 	opening  sync.Mutex // held while a segment is opened late

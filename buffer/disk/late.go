@@ -43,9 +43,11 @@ func (l *lane) openLate(old *segment, giveUp bool) error {
 	case errors.Is(err, errDamaged):
 		l.replace(old, nil)
 		l.setAside(old.path, damagedEnding, err)
+		l.countAside()
 	case errors.Is(err, errForeign):
 		l.replace(old, nil)
 		l.setAside(old.path, foreignEnding, err)
+		l.countAside()
 	default:
 		return err
 	}

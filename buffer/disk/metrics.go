@@ -23,7 +23,7 @@ type metrics struct {
 	droppedTotal *prometheus.CounterVec
 	droppedData  *prometheus.CounterVec
 
-	bytes, segments, quota, free *prometheus.Desc
+	bytes, segments, aside, quota, free *prometheus.Desc
 }
 
 func newMetrics(s *Store) *metrics {
@@ -57,8 +57,10 @@ func newMetrics(s *Store) *metrics {
 			"part of a segment had been forwarded."),
 		bytes:    gauge("bytes", "Bytes that the lane's segments take on disk.", "lane"),
 		segments: gauge("segments", "Segment files of the lane.", "lane"),
-		quota:    gauge("quota_bytes", "Bytes that all lanes together may take on disk now."),
-		free:     gauge("free_bytes", "Free bytes of the file system that the log is on."),
+		aside: gauge("set_aside_bytes", "Bytes of files that were set aside. They count in no quota and are never removed; counted at "+
+			"the start and with each new segment.", "lane"),
+		quota: gauge("quota_bytes", "Bytes that all lanes together may take on disk now."),
+		free:  gauge("free_bytes", "Free bytes of the file system that the log is on."),
 	}
 }
 
@@ -90,7 +92,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.parts() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{m.bytes, m.segments, m.quota, m.free} {
+	for _, d := range []*prometheus.Desc{m.bytes, m.segments, m.aside, m.quota, m.free} {
 		ch <- d
 	}
 }
@@ -107,6 +109,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		st, n := l.stats(), l.segmentCount()
 		show(m.bytes, st.Bytes, l.name)
 		show(m.segments, int64(n), l.name)
+		show(m.aside, l.aside.Load(), l.name)
 	}
 	_, limit, free := m.store.quota.figures()
 	show(m.quota, limit)

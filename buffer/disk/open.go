@@ -151,6 +151,7 @@ func (l *lane) open() error {
 		l.begin(g)
 	}
 	l.trim()
+	l.countAside()
 	l.keepSpares()
 	l.quota.keep(framesStart + progressSize)
 	return nil
@@ -220,6 +221,27 @@ func (l *lane) setAsideAs(path, as string, why error) bool {
 	l.metrics.setAside.Inc()
 	l.log.Error("a file cannot be used and is set aside; what it holds is not read", "file", path, "why", why, "as", name, "err", err)
 	return err == nil
+}
+
+// countAside counts the bytes of what was set aside. Somebody may have deleted some of it.
+func (l *lane) countAside() {
+	entries, err := l.fs.ReadDir(l.dir)
+	if err != nil {
+		return // what is known stays
+	}
+	var n int64
+	for _, e := range entries {
+		if !strings.Contains(e.name, damagedEnding) && !strings.Contains(e.name, foreignEnding) && !strings.Contains(e.name, tailEnding) {
+			continue
+		}
+		if f, err := l.fs.Open(filepath.Join(l.dir, e.name)); err == nil {
+			if size, err := f.Size(); err == nil {
+				n += allocated(size)
+			}
+			f.Close()
+		}
+	}
+	l.aside.Store(n)
 }
 
 // boundSegments seals the segments that are not, and sees to it that none reaches beyond the first offset of the next one.

@@ -308,6 +308,39 @@ func TestNothingIsRemovedForProgressThatIsNotDurable(t *testing.T) {
 	}
 }
 
+// What was set aside is shown with its bytes until somebody deletes it.
+func TestWhatIsSetAsideIsCounted(t *testing.T) {
+	t.Parallel()
+	l := newSmallLog(t)
+	flip(segmentOf(l.disk, 0), 20)
+	flip(segmentOf(l.disk, 0), headerCopy+20)
+	size := allocated(int64(len(segmentOf(l.disk, 0).now)))
+	s := mustOpen(t, l.disk, l.cfg)
+	shown := func() int64 { return s.lanes[buffer.Main].aside.Load() }
+	if shown() != size {
+		t.Errorf("%d bytes are shown, %d were set aside", shown(), size)
+	}
+	f := segmentOf(l.disk, 5)
+	f.now = append(bytes.Clone(f.now[:framesStart+10]), bytes.Repeat([]byte("?"), 9000)...) // a torn tail
+	f.durable = f.now
+	mustClose(t, s)
+	s = mustOpen(t, l.disk, l.cfg)
+	if shown() <= size {
+		t.Errorf("%d bytes are shown, an unfinished write was cut off as well", shown())
+	}
+	for name := range held(l.disk) {
+		if !strings.HasSuffix(name, segmentEnding) {
+			if err := l.disk.Remove(mainDir + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustAppend(t, s, buffer.Main, []byte("next"))
+	if shown() != 0 {
+		t.Errorf("%d bytes are shown, all was deleted", shown())
+	}
+}
+
 // fullDisk is a log whose only segment fills its disk to the last byte, and its blocks. The disk has less room than the quota.
 func fullDisk(t *testing.T, whenFull string) (*simFS, *Store, [][]byte) {
 	t.Helper()

@@ -256,6 +256,7 @@ func (l *lane) renew() error {
 	l.mu.Unlock()
 	l.trim() // the one before may be done
 	l.keepSpares()
+	l.countAside()
 	return nil
 }
 
