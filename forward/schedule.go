@@ -16,6 +16,8 @@ const (
 	readSize = 1 << 20
 	// saveEvery is how often progress is saved if it has changed.
 	saveEvery = time.Second
+	// saveAlarm is for how long it may fail before that is an error.
+	saveAlarm = 30 * time.Second
 	// holdRetry is how often a block of a newer version, which holds its partition, is looked at again.
 	holdRetry = time.Minute
 )
@@ -364,13 +366,24 @@ func (p *partition) dirty(spans []buffer.Span) {
 
 // keep saves progress until ctx ends. It calls lost when another process owns the partition.
 func (p *partition) keep(ctx context.Context, lost func()) {
+	saved := time.Now()
 	for sleep(ctx, saveEvery) {
-		if err := p.save(ctx); errors.Is(err, buffer.ErrFenced) {
+		saving, cancel := context.WithTimeout(ctx, saveTimeout)
+		err := p.save(saving)
+		cancel()
+		switch {
+		case err == nil:
+			saved = time.Now()
+		case errors.Is(err, buffer.ErrFenced):
 			p.log.Info("the partition is ours no more", "what", "save progress", "err", err)
 			lost()
-		} else if err != nil && ctx.Err() == nil {
+		case ctx.Err() == nil:
 			p.metrics.storeErrors.Inc()
-			p.log.Error("cannot save progress, trying again; after a restart more would be sent twice", "err", err)
+			level := slog.LevelWarn // usual while partitions are shared out anew
+			if time.Since(saved) > saveAlarm {
+				level = slog.LevelError
+			}
+			p.log.Log(ctx, level, "cannot save progress, trying again; after a restart more would be sent twice", "err", err, "saved", saved)
 		}
 	}
 }
