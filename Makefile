@@ -34,8 +34,9 @@ race: ## Unit tests and fuzz seeds under the race detector
 servers: ## Install the real servers that tests use (once, then cached); as root on Debian, Java and Maven too
 	$(call stage,servers,$(GO) run ./internal/stack/install > /dev/null)
 
+# One package at a time: each runs servers of its own, and on two cores those of several starve each other.
 whole: servers ## All tests, with the real servers
-	$(call stage,whole,$(GO) test -timeout 25m ./...)
+	$(call stage,whole,$(GO) test -p 1 -timeout 25m ./...)
 
 fuzz: ## Let every fuzz target look for something new for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \

@@ -197,7 +197,8 @@ func TestKafkaThroughCrashes(t *testing.T) {
 	t.Parallel()
 	k := stack.StartKafka(t, stack.KafkaSpec{Brokers: 3})
 	cluster := stack.StartCluster(t, stack.ClusterSpec{Storages: 2, Inserts: 2, StorageArgs: []string{"-inmemoryDataFlushInterval=1s"}})
-	c := startCrowd(t, k, cluster, 3)
+	// The time-out is not what is tested: on a busy machine Kafka may need longer than usual to go on without a broker.
+	c := startCrowd(t, k, cluster, 3, "INGESTGW_BUFFER_APPEND_TIMEOUT=60s")
 	senders := c.offer(1500)
 	watching, stopWatching := context.WithCancel(t.Context())
 	defer stopWatching()
@@ -244,7 +245,7 @@ func TestKafkaThroughCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("the freshest sample at the cluster was never older than %v", w.most())
-	if w.most() > 30*time.Second {
+	if w.most() > time.Minute {
 		t.Errorf("for %v nothing fresh came to the cluster", w.most())
 	}
 	c.verify(senders)
