@@ -19,6 +19,8 @@ type frames struct {
 	patient    bool
 	unreadable int64 // bytes made up
 
+	heads buffer.Offset // behind all blocks of which resync saw a valid head
+
 	window *buffered // bytes from start on; nil before the first read
 	held   []byte    // the part of window that was read
 	start  int64
@@ -179,6 +181,9 @@ func (r *frames) resync(pos int64, due, bound buffer.Offset) (frame, error) {
 		}
 		if head.dataValid(b, r.sums) {
 			return frame{state: frameDamaged, next: p, due: head.offset}, nil
+		}
+		if head.kind == kindBlock {
+			r.heads = max(r.heads, head.offset+1)
 		}
 		p++
 	}

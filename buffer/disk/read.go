@@ -231,7 +231,11 @@ func (r *frames) collect(ext extent, from buffer.Offset, maxBytes int) (pos int6
 		case frameDamaged:
 			got.lose(max(due, from), min(fr.due, ext.end), reasonDamaged)
 		case frameNone:
-			got.lose(max(due, from), ext.end, reasonDamaged)
+			reason := reasonDamaged
+			if pos >= ext.size {
+				reason = reasonNoBlock
+			}
+			got.lose(max(due, from), ext.end, reason)
 			fr.next, fr.due = ext.size, ext.end
 		case frameIndex: // of a segment that could not be read to its end when it was opened: there are no further blocks
 			got.lose(max(due, from), ext.end, reasonNoBlock)

@@ -19,7 +19,7 @@ const (
 )
 
 // scan reads all frames of a segment without valid index, whose blocks have offsets below bound, and tells the damaged ones.
-// Afterwards s holds what is valid. tail is the bytes behind it, unread those that could not be read.
+// Afterwards s holds what is valid, and ends behind all offsets of which there is a valid head. tail is the bytes behind it, unread those that could not be read.
 func (s *segment) scan(f file, pool *buffers, bound buffer.Offset) (found scanned, err error) {
 	size, err := f.Size()
 	if err != nil {
@@ -50,6 +50,7 @@ func (s *segment) scan(f file, pool *buffers, bound buffer.Offset) (found scanne
 			return found, nil
 		case frameNone:
 			found.tail = max(size-s.size, 0)
+			s.end = max(due, r.heads) // offsets that were handed out are not used again, whatever has become of their blocks
 			return found, nil
 		}
 		pos, due = fr.next, fr.due
