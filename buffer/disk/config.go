@@ -27,7 +27,7 @@ type Config struct {
 	Dir          string         `default:"data" desc:"Directory of the log on disk. One process at a time; it has to survive restarts and be on a local disk."`
 	MaxBytes     settings.Bytes `split_words:"true" default:"0" unit:"bytes" desc:"Most bytes that the log may take on disk. 0 means what the disk allows, less a reserve of 10 % of it or 5GiB, whichever is smaller."`
 	WhenFull     string         `split_words:"true" default:"refuse" desc:"What happens when the log is full: refuse answers senders 503 until there is room, drop-oldest deletes the oldest blocks though nobody has forwarded them."`
-	SegmentBytes settings.Bytes `split_words:"true" default:"64MiB" unit:"bytes" desc:"Size of one file of the log; space comes back in such pieces. At most an eighth of BUFFER_MAX_BYTES is used. Least value 64KiB."`
+	SegmentBytes settings.Bytes `split_words:"true" default:"64MiB" unit:"bytes" desc:"Size of one file of the log; space comes back in such pieces. At most an eighth of BUFFER_MAX_BYTES, or of what the disk allows, is used. Least value 64KiB."`
 }
 
 // Validate says everything that is wrong, naming the variables.
@@ -49,12 +49,4 @@ func (c Config) Validate() error {
 			c.SegmentBytes, settings.Bytes(minSegmentBytes)))
 	}
 	return errors.Join(errs...)
-}
-
-// segmentBytes is the size at which a segment is sealed.
-func (c Config) segmentBytes() int64 {
-	if c.MaxBytes > 0 {
-		return min(int64(c.SegmentBytes), int64(c.MaxBytes)/quotaSegments)
-	}
-	return int64(c.SegmentBytes)
 }

@@ -121,7 +121,19 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%+v: %v, want %s alone", c, err, want)
 		}
 	}
-	if got := (Config{MaxBytes: 80 << 20, SegmentBytes: 64 << 20}).segmentBytes(); got != 10<<20 {
-		t.Errorf("segments of a log of 80 MiB have %v", settings.Bytes(got))
+}
+
+func TestSegmentsAreSmallWhereThereIsLittleRoom(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ max, free, want int64 }{
+		{max: 80 << 20, free: 100 << 30, want: 10 << 20},
+		{free: 100 << 30, want: 64 << 20},
+		{free: 64 << 20, want: (64 << 20) * 9 / 10 / 8},
+		{free: 1 << 10, want: minSegmentBytes},
+	} {
+		q := &quota{max: c.max, space: func() (int64, int64, error) { return c.free, c.free, nil }}
+		if got := q.segment(64 << 20); got < c.want || got > c.want+8 {
+			t.Errorf("a bound of %v and %v free: segments have %v, want %v", settings.Bytes(c.max), settings.Bytes(c.free), settings.Bytes(got), settings.Bytes(c.want))
+		}
 	}
 }

@@ -82,6 +82,13 @@ func (q *quota) look(age time.Duration) {
 	}
 }
 
+// segment is the size at which a segment is sealed: most, or an eighth of the bound when that is less, so that space comes back in
+// small pieces.
+func (q *quota) segment(most int64) int64 {
+	_, limit, _ := q.figures()
+	return min(most, max(limit/quotaSegments, minSegmentBytes))
+}
+
 // figures are what metrics and Stats show.
 func (q *quota) figures() (used, limit, free int64) {
 	q.mu.Lock()

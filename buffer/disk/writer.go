@@ -56,7 +56,7 @@ func (l *lane) run() {
 
 // gather makes a batch of first and of what else waits already. It returns a block that is too many.
 func (l *lane) gather(first *pending) (carried *pending) {
-	most := min(batchBytes, l.cfg.segmentBytes())
+	most := min(batchBytes, l.quota.segment(int64(l.cfg.SegmentBytes)))
 	w := &l.writer
 	w.batch = append(w.batch[:0], first)
 	for size := frameBytes(first.block); size < most && len(w.batch) < batchBlocks; {
@@ -121,7 +121,7 @@ func (l *lane) commit() error {
 // prepare sees to it that there is a segment for a batch of that size.
 func (l *lane) prepare(size int64) error {
 	a := l.writer.active
-	if a != nil && (a.empty() || a.size+size <= l.cfg.segmentBytes()) && !l.deleted(a) {
+	if a != nil && (a.empty() || a.size+size <= l.quota.segment(int64(l.cfg.SegmentBytes))) && !l.deleted(a) {
 		return nil
 	}
 	return l.renew()
