@@ -59,7 +59,11 @@ func checkCommand(stdout io.Writer) int {
 // run checks in the direction in which samples flow.
 func (c *check) run(ctx context.Context) {
 	c.checkMemory()
-	c.checkBuffer()
+	if c.cfg.Process.Buffer == bufferKafka {
+		c.checkKafka(ctx)
+	} else {
+		c.checkBuffer()
+	}
 	if !c.loadCredentials() {
 		return
 	}
@@ -67,6 +71,9 @@ func (c *check) run(ctx context.Context) {
 	c.gateway = &http.Client{Transport: new(http.Transport)}
 	c.running = c.gatewayRuns(ctx)
 	c.checkListeners()
+	if !c.cfg.Process.forwards() {
+		return // where it all goes is for those to check that forward
+	}
 	inserts := c.checkInserts(ctx)
 	c.checkStorages(ctx, inserts)
 	c.checkSample(ctx, inserts)

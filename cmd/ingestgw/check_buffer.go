@@ -33,15 +33,24 @@ func (c *check) checkListeners() {
 		c.ok("listeners", "an ingestgw runs at INGESTGW_ADMIN_LISTEN=%s", c.cfg.Admin.Listen)
 		return
 	}
-	for setting, addr := range map[string]settings.Address{"INGESTGW_INGEST_LISTEN": c.cfg.Ingest.Listen, "INGESTGW_ADMIN_LISTEN": c.cfg.Admin.Listen} {
-		l, err := net.Listen("tcp", string(addr))
-		if err != nil {
-			c.fail(setting, "%v", err)
-			continue
+	c.checkListener("INGESTGW_ADMIN_LISTEN", c.cfg.Admin.Listen, func() {
+		if c.cfg.Process.receives() { // while the other is taken, as in the running process
+			c.checkListener("INGESTGW_INGEST_LISTEN", c.cfg.Ingest.Listen, func() {})
 		}
-		_ = l.Close() // nothing came
-		c.ok(setting, "%s is free", addr)
+	})
+}
+
+// checkListener tries an address, and runs then while it holds it.
+func (c *check) checkListener(setting string, addr settings.Address, then func()) {
+	l, err := net.Listen("tcp", string(addr))
+	if err != nil {
+		c.fail(setting, "%v", err)
+		then()
+		return
 	}
+	defer func() { _ = l.Close() }() // nothing came
+	c.ok(setting, "%s is free", addr)
+	then()
 }
 
 // checkBuffer looks whether a log can be kept where the settings say, without touching one that is there.
