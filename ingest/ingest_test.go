@@ -439,9 +439,21 @@ func TestChunkedBodyIsReadWithinTheLimit(t *testing.T) {
 }
 
 func TestChunkedBodyStopsWhenTheBudgetIsSpent(t *testing.T) {
-	g := start(t, defaults(), 3*heldTwice*step, &shelf{})
-	if resp, _ := g.post(t, "/api/v1/write", io.MultiReader(bytes.NewReader(make([]byte, 4*step)))); resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 {
+	cfg := defaults()
+	cfg.MaxBody = 5 * step // which is not reached
+	g := start(t, cfg, 3*heldTwice*step, &shelf{})
+	if resp, _ := g.post(t, "/api/v1/write", chunked(bytes.NewReader(make([]byte, 5*step+1)))); resp.StatusCode != 503 || g.requests(t, "memory_spent") != 1 {
 		t.Errorf("got %s", resp.Status)
+	}
+}
+
+// Once a chunked body has been read, what was taken for reading on is there for decoding it.
+func TestChunkedBodyTakesNoMoreThanItsBufferAndACopy(t *testing.T) {
+	msg := message(2000)
+	sent := snappy.Encode(nil, msg)
+	g := start(t, defaults(), int64(step+len(sent)+len(msg)), &shelf{})
+	if resp, text := g.post(t, "/api/v1/write", chunked(bytes.NewReader(sent))); resp.StatusCode != 204 {
+		t.Errorf("%d bytes, %d decoded: got %s %q", len(sent), len(msg), resp.Status, text)
 	}
 }
 
