@@ -71,12 +71,14 @@ func (bk *books) close(now time.Time) {
 		}
 	}
 	if len(bk.buckets) > maxBuckets || bk.spanCount() > maxSpans {
-		bk.coalesce()
+		bk.coalesce(now)
 	}
 }
 
-// coalesce makes one bucket of every two neighbours that are not open.
-func (bk *books) coalesce() {
+// coalesce makes one bucket of every two neighbours that are not open, if what they hold was sent within a short time, measured by
+// how long ago that was. So there are the fewer the older they are, and one that has waited long never waits for what was sent just
+// now: under steady traffic nothing would settle then.
+func (bk *books) coalesce(now time.Time) {
 	isOpen := map[*bucket]bool{}
 	for _, b := range bk.open {
 		isOpen[b] = true
@@ -84,7 +86,7 @@ func (bk *books) coalesce() {
 	var kept []*bucket
 	for i := 0; i < len(bk.buckets); i++ {
 		b := bk.buckets[i]
-		if i+1 < len(bk.buckets) && !isOpen[b] && !isOpen[bk.buckets[i+1]] {
+		if i+1 < len(bk.buckets) && !isOpen[b] && !isOpen[bk.buckets[i+1]] && contemporary(b, bk.buckets[i+1], now) {
 			bk.buckets[i+1].absorb(b)
 			b = bk.buckets[i+1]
 			i++
@@ -92,6 +94,19 @@ func (bk *books) coalesce() {
 		kept = append(kept, b)
 	}
 	bk.buckets = kept
+}
+
+// contemporary says whether two buckets were filled at about the same time.
+func contemporary(older, newer *bucket, now time.Time) bool {
+	last := later(older.sent, newer.sent)
+	return 4*last.Sub(older.opened) <= now.Sub(last)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func (bk *books) forget(part settlePartition) {
@@ -157,9 +172,10 @@ func older(a, b *downstream.Reading) *downstream.Reading {
 }
 
 // absorb takes over the blocks of an older bucket. Proof for what was sent later is proof for what was sent earlier to the same
-// place, so where both went the newer one's state is kept.
+// place, so where both went the newer one's state is kept. The older one may have got its last answer later.
 func (b *bucket) absorb(old *bucket) {
 	b.opened = old.opened
+	b.sent = later(b.sent, old.sent)
 	b.storages = min(b.storages, old.storages)
 	b.byTime = b.byTime || old.byTime
 	for node, l := range old.legs {
@@ -178,10 +194,16 @@ func (b *bucket) absorb(old *bucket) {
 
 func (l *leg) absorb(old *leg) {
 	if !old.passed.IsZero() {
+		if !l.passed.IsZero() {
+			l.passed = later(l.passed, old.passed)
+		}
 		return
 	}
 	l.epoch = min(l.epoch, old.epoch)
 	switch {
+	case l.crossings != nil && old.crossings == nil:
+		// The older one has not been observed. Both are followed from the first reading since its ticket.
+		l.crossings, l.before, l.passed = nil, old.before, time.Time{}
 	case l.crossings == nil && old.crossings == nil:
 		l.before = older(l.before, old.before)
 	case l.crossings == nil:

@@ -99,7 +99,7 @@ func TestMergedBucketsKeepTheOldestAgeAndTheLatestAnswer(t *testing.T) {
 		node := "n" + string(rune('0'+i%2))
 		bk.enter(nil, buffer.Offset(i), []ticket{{node: node, epoch: 1, storages: 9 - i, before: received(i, 1)}}, at.Add(time.Duration(i)*2*time.Second))
 	}
-	bk.coalesce()
+	bk.coalesce(time.Now().Add(time.Hour))
 	if len(bk.buckets) != 3 {
 		t.Fatalf("%d buckets, want 2+2+1", len(bk.buckets))
 	}

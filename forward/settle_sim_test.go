@@ -600,7 +600,7 @@ func (r *simRun) disturb() {
 		r.settler.setNodes(r.endpoints())
 	case 2:
 		r.settler.mu.Lock()
-		r.settler.books.coalesce()
+		r.settler.books.coalesce(time.Now())
 		r.settler.mu.Unlock()
 	default:
 		r.harm()

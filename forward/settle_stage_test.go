@@ -44,6 +44,7 @@ type actor struct {
 	flags   map[string]string
 	paths   map[string]*downstream.Passage
 	jumps   []int // start times that take turns
+	size    int64 // bytes of the page
 }
 
 // newStage starts nodes n0, n1… and storages s0, s1…, all up and all connected, and a settler that has seen them.
@@ -153,6 +154,17 @@ func (st *stage) path(node, storage string, change func(*downstream.Passage)) {
 	st.with(node, func(a *actor) { change(a.paths[storage]) })
 }
 
+// pages sets how large the pages of all nodes are, in bytes.
+func (st *stage) pages(size int64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for name, a := range st.servers {
+		if name[0] == 'n' {
+			a.size = size
+		}
+	}
+}
+
 func (st *stage) read(ctx context.Context, ep downstream.Endpoint, _ downstream.Kind) (*downstream.Reading, error) {
 	begun := time.Now()
 	if err := sleepFor(ctx, 5*time.Millisecond); err != nil {
@@ -199,7 +211,7 @@ func (st *stage) page(addr string) (r *downstream.Reading, frozen bool, err erro
 			a.start = a.jumps[0]
 			a.jumps = append(a.jumps[1:], a.start)
 		}
-		r = &downstream.Reading{Start: strconv.Itoa(a.start), Flags: a.flags, Paths: map[downstream.Path]downstream.Passage{}}
+		r = &downstream.Reading{Start: strconv.Itoa(a.start), Size: a.size, Flags: a.flags, Paths: map[downstream.Path]downstream.Passage{}}
 		for storage, p := range a.paths {
 			r.Paths[downstream.Path{Addr: storage}] = *p
 		}

@@ -695,6 +695,77 @@ func TestBooksDoNotGrowWithWhatWaits(t *testing.T) {
 	})
 }
 
+// Steady traffic over many nodes, or nodes whose pages are so large that they are polled rarely, makes many buckets; that they become
+// few keeps none of them from settling.
+func TestSteadyTrafficSettlesHoweverManyNodesThereAre(t *testing.T) {
+	for _, c := range []struct {
+		nodes  int
+		page   int64
+		rounds int
+	}{{3, 0, 900}, {24, 0, 900}, {33, 0, 900}, {8, 9 << 20, 1800}, {1, 90 << 20, 7200}} {
+		t.Run(fmt.Sprintf("%d nodes with pages of %d MiB", c.nodes, c.page>>20), func(t *testing.T) {
+			onStage(t, c.nodes, 1, func(cfg *SettleConfig) { cfg.Pollers = 2 }, func(st *stage) {
+				st.pages(c.page)
+				for _, node := range stageNames("n", c.nodes) {
+					st.flow(node, "s0")
+				}
+				time.Sleep(time.Hour / 4) // until polls are as rare as such pages make them
+				buckets := 0
+				for range c.rounds {
+					for _, node := range stageNames("n", c.nodes) {
+						st.post(node, "s0")
+					}
+					time.Sleep(second + time.Millisecond)
+					st.s.mu.Lock()
+					buckets = max(buckets, len(st.s.books.buckets))
+					st.s.mu.Unlock()
+				}
+				st.part.mu.Lock()
+				settled := len(st.part.settledAt)
+				st.part.mu.Unlock()
+				if sent := c.rounds * c.nodes; settled < sent/2 {
+					t.Errorf("%d of %d blocks have settled in %d seconds", settled, sent, c.rounds)
+				}
+				if most := 2 * maxBuckets; buckets > most {
+					t.Errorf("there were %d buckets, want at most %d", buckets, most)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatBecomesOneBucketKeepsTheLaterAnswer(t *testing.T) {
+	bk, at := newBooks(), time.Unix(1000, 0)
+	for i, sent := range []struct {
+		node  string
+		after time.Duration
+	}{{"n0", 0}, {"n1", 100 * time.Millisecond}, {"n0", 950 * time.Millisecond}} {
+		bk.enter(nil, buffer.Offset(i), []ticket{{node: sent.node, before: received(0, 1)}}, at.Add(sent.after))
+	}
+	bk.close(at.Add(2 * time.Second))
+	bk.coalesce(at.Add(time.Hour))
+	if len(bk.buckets) != 1 || bk.buckets[0].sent != at.Add(950*time.Millisecond) {
+		t.Errorf("%d buckets, the first got its last answer %v after the first ticket", len(bk.buckets), bk.buckets[0].sent.Sub(at))
+	}
+}
+
+func TestWhatBecomesOneLegIsPassedWhenBothAre(t *testing.T) {
+	now := time.Unix(2000, 0)
+	passed := func(at time.Time) *leg {
+		return &leg{epoch: 1, last: received(9, 9), crossings: map[downstream.Path]*crossing{}, passed: at}
+	}
+	l := passed(now)
+	l.absorb(passed(now.Add(25 * time.Second)))
+	if !l.passed.Equal(now.Add(25 * time.Second)) {
+		t.Errorf("passed %v", l.passed)
+	}
+	unseen := &leg{epoch: 1, before: received(0, 1)}
+	l.absorb(unseen)
+	if !l.passed.IsZero() || l.before != unseen.before {
+		t.Errorf("a leg that was not observed counts as passed at %v", l.passed)
+	}
+}
+
 func TestSpansStaySortedAndJoined(t *testing.T) {
 	var s spans
 	for _, span := range []buffer.Span{{From: 5, To: 6}, {From: 1, To: 2}, {From: 3, To: 4}, {From: 4, To: 5}, {From: 9, To: 12}, {From: 2, To: 3}, {From: 0, To: 10}} {
