@@ -27,6 +27,24 @@ func (e Endpoint) String() string {
 	return name + strings.TrimRight(e.Base.EscapedPath(), "/")
 }
 
+// Hosts are the names by which others may know the endpoint's host: that of the URL, and the address.
+func (e Endpoint) Hosts() []string {
+	name, addr := e.Base.Hostname(), hostOf(e.Addr)
+	if name == addr {
+		return []string{addr}
+	}
+	return []string{name, addr}
+}
+
+// hostOf is addr without the port, if it has one.
+func hostOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return host
+}
+
 // URL is Base with its path, or path when Base has none ("/" counts as none). The path must be escaped already.
 func (e Endpoint) URL(path string) *url.URL {
 	u := *e.Base

@@ -68,6 +68,9 @@ type Path struct {
 	Call string
 }
 
+// Host is the storage's name or address without the port.
+func (p Path) Host() string { return hostOf(p.Addr) }
+
 // A Passage is what a vminsert counts on one Path. All numbers begin at 0 with the process.
 //
 // Received and Sent must not be compared: rows are sent on other paths than they were received on, and with

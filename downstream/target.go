@@ -20,6 +20,8 @@ const (
 type Target struct {
 	Endpoint Endpoint
 	Kind     Kind
+	// Generation is another one when the server was given up and is watched anew: nothing is known of it from before.
+	Generation int
 	// Listed is whether the server is on the current list. A storage that is taken off the list is still polled while it answers.
 	Listed bool
 	// Polls counts the polls that have ended, whatever came of them.

@@ -66,6 +66,8 @@ type Watch struct {
 	nodes    map[string]*record
 	storages map[string]*record
 	stale    chan struct{} // the list of targets has changed; has room for one
+
+	generation int // of the last record
 }
 
 // A State is what a Watch knows at one moment, by Endpoint.String.
@@ -102,7 +104,7 @@ func (w *Watch) SetNodes(list []Endpoint) {
 		name := ep.String()
 		listed[name] = true
 		if w.nodes[name] == nil {
-			w.nodes[name] = newRecord(ep, VMInsert)
+			w.nodes[name] = w.newRecord(ep, VMInsert)
 		}
 	}
 	for name := range w.nodes {
@@ -111,6 +113,14 @@ func (w *Watch) SetNodes(list []Endpoint) {
 		}
 	}
 	signal(w.stale)
+}
+
+// newRecord begins to watch a server. The lock must be held.
+func (w *Watch) newRecord(ep Endpoint, kind Kind) *record {
+	w.generation++
+	t := newRecord(ep, kind)
+	t.Generation = w.generation
+	return t
 }
 
 func newRecord(ep Endpoint, kind Kind) *record {
@@ -222,7 +232,7 @@ func (w *Watch) findStorages(ctx context.Context) {
 		name := ep.String()
 		listed[name] = true
 		if w.storages[name] == nil {
-			w.storages[name] = newRecord(ep, VMStorage)
+			w.storages[name] = w.newRecord(ep, VMStorage)
 		}
 	}
 	for name, t := range w.storages {
@@ -251,11 +261,7 @@ func (w *Watch) namedStorages() []*url.URL {
 			continue
 		}
 		for path := range t.Last.Paths {
-			host, _, err := net.SplitHostPort(path.Addr)
-			if err != nil {
-				host = path.Addr
-			}
-			hosts[host] = true
+			hosts[path.Host()] = true
 		}
 	}
 	var urls []*url.URL

@@ -309,6 +309,7 @@ func TestStorageOffTheListIsWatchedWhileItAnswers(t *testing.T) {
 		cfg := WatchConfig{StorageURLs: []*url.URL{mustURL(t, "http://vm:8482")}}
 		w, _ := watching(t, cfg, d, s)
 		time.Sleep(time.Second)
+		first := w.State().Storages["vm/10.0.1.0:8482"].Generation
 		d.set(map[string][]string{"vm": {"10.0.1.1"}}, nil)
 		time.Sleep(time.Minute)
 		storage, known := w.State().Storages["vm/10.0.1.0:8482"]
@@ -322,6 +323,13 @@ func TestStorageOffTheListIsWatchedWhileItAnswers(t *testing.T) {
 		}
 		if n := len(w.State().Storages); n != 1 {
 			t.Errorf("%d storages, want 1", n)
+		}
+		s.set("10.0.1.0:8482", &Reading{Start: "1"})
+		d.set(map[string][]string{"vm": {"10.0.1.0", "10.0.1.1"}}, nil)
+		time.Sleep(20 * time.Second)
+		storages := w.State().Storages
+		if again, other := storages["vm/10.0.1.0:8482"], storages["vm/10.0.1.1:8482"]; again.Generation <= max(first, other.Generation) {
+			t.Errorf("generation %d, before %d: it was given up in between", again.Generation, first)
 		}
 	})
 }

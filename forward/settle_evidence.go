@@ -30,6 +30,7 @@ const (
 	storageLost      = "vmstorage_lost"
 	storageGone      = "vmstorage_gone"
 	storageAppeared  = "vmstorage_appeared"
+	storageUnseen    = "vmstorage_unseen"
 )
 
 // evidence is what is concluded from the readings about the processes. An epoch is a number that changes with everything after
@@ -54,29 +55,50 @@ type evidence struct {
 	unbroken  time.Time // since when; now, while some are not
 	storeTime bool      // they cannot be watched: by the clock
 
-	uncoveredSince time.Time // vminserts reach more storages than are seen; zero when not
+	uncoveredSince time.Time // vminserts reach storages that are not seen; zero when not
+	uncoveredAlive int       // how many were seen alive then
 	blind          bool      // for so long that it will not mend itself
 	raised         bool      // that settle is more than FORWARD_SETTLE was logged
 	complained     time.Time
 }
 
+// A process is who answered when a target was last looked at.
+type process struct {
+	generation int // of the target
+	restarts   int
+	jumping    bool
+	lost       bool // has not answered for so long that it counts as dead
+}
+
+// replaced takes in who answers now and says whether it is another one. While several take turns, every poll may look like a
+// restart and tells nothing. What was sent then counts as lost when it is over.
+func (p *process) replaced(t *downstream.Target) bool {
+	restarted, jumps, jumped := p.restarts != t.Restarts, p.jumping && t.Jumping, p.jumping && !t.Jumping
+	p.restarts, p.jumping = t.Restarts, t.Jumping
+	return restarted && !jumps || jumped
+}
+
 // nodeEvidence is what is concluded about one vminsert.
 type nodeEvidence struct {
-	epoch    int
-	cause    string // of the last change
-	restarts int
-	jumping  bool
-	lost     bool
-	byTime   bool
-	reading  *downstream.Reading // the last good one; nil when there is none or the node is lost
-	reached  int                 // storages that it reaches
+	process
+	epoch   int
+	cause   string // of the last change
+	byTime  bool
+	reading *downstream.Reading // the last good one; nil when there is none or the node is lost
+
+	reached hosts    // the storages that it reaches
+	named   hosts    // all that it had at the reading before
+	parted  []string // hosts of those that it lost the connection to since then
 }
 
 // storageEvidence is what is concluded about one vmstorage.
 type storageEvidence struct {
-	restarts int
-	known    bool // there was a good poll
-	lost     bool
+	process
+	known bool // there was a good poll
+}
+
+func newProcess(t *downstream.Target) process {
+	return process{generation: t.Generation, restarts: t.Restarts}
 }
 
 func newEvidence(cfg SettleConfig, now time.Time) *evidence {
@@ -120,9 +142,9 @@ func (e *evidence) ticket(node string) (t ticket, ok bool) {
 // update takes in what the Watch knows now.
 func (e *evidence) update(state downstream.State, now time.Time) {
 	for name, t := range state.Nodes {
-		if e.nodes[name] == nil {
+		if n := e.nodes[name]; n == nil || n.generation != t.Generation {
 			e.nodeEpoch++
-			e.nodes[name] = &nodeEvidence{epoch: e.nodeEpoch, cause: nodeGone, restarts: t.Restarts}
+			e.nodes[name] = &nodeEvidence{process: newProcess(&t), epoch: e.nodeEpoch, cause: nodeGone}
 		}
 		e.updateNode(e.nodes[name], &t, now)
 	}
@@ -136,12 +158,9 @@ func (e *evidence) updateNode(n *nodeEvidence, t *downstream.Target, now time.Ti
 		e.nodeEpoch++
 		n.epoch, n.cause, e.lastRestart = e.nodeEpoch, cause, now
 	}
-	// While it jumps, every poll may look like a restart and tells nothing. What was sent then counts as lost when it is over.
-	restarted, jumps, jumped := n.restarts != t.Restarts, n.jumping && t.Jumping, n.jumping && !t.Jumping
-	if restarted && !jumps || jumped {
+	if n.replaced(t) {
 		change(nodeRestarted)
 	}
-	n.restarts, n.jumping = t.Restarts, t.Jumping
 	if isLost(t, e.cfg.LostAfter, now) {
 		if !n.lost && t.Last != nil {
 			change(nodeLost)
@@ -152,10 +171,22 @@ func (e *evidence) updateNode(n *nodeEvidence, t *downstream.Target, now time.Ti
 	}
 	unusable := t.Unusable() && (n.lost || t.Last == nil && t.Polls >= unusablePolls)
 	n.byTime = e.cfg.SettleMode == settleAuto && (n.jumping || unusable)
-	if n.lost || t.Last == nil {
-		n.reading, n.reached = nil, 0
-	} else if n.reading != t.Last {
-		n.reading, n.reached = t.Last, t.Last.Reached()
+	n.look(t)
+}
+
+// look takes in the node's last reading.
+func (n *nodeEvidence) look(t *downstream.Target) {
+	before := n.reading
+	n.reading, n.parted = t.Last, nil
+	switch {
+	case n.lost || t.Last == nil:
+		n.reading, n.reached = nil, nil
+	case n.reading == before:
+	default:
+		n.reached = hostsOf(n.reading, reached)
+		if before != nil && !n.jumping {
+			n.named, n.parted = hostsOf(before, named), partings(before, n.reading)
+		}
 	}
 }
 
@@ -164,42 +195,44 @@ func isLost(t *downstream.Target, after time.Duration, now time.Time) bool {
 	return t.Err != nil && now.Sub(t.FailingSince) >= after
 }
 
+// storagesChanged notes that a storage may have lost what it held in memory.
+func (e *evidence) storagesChanged(cause string, now time.Time) {
+	e.storageEpoch++
+	e.storageCause, e.lastRestart = cause, now
+}
+
 func (e *evidence) updateStorages(all map[string]downstream.Target, now time.Time) {
-	change := func(cause string) {
-		e.storageEpoch++
-		e.storageCause, e.lastRestart = cause, now
+	for name, s := range e.stores {
+		if t, still := all[name]; still && t.Generation == s.generation {
+			continue
+		}
+		if s.known && !s.lost {
+			e.storagesChanged(storageGone, now)
+		}
+		delete(e.stores, name)
 	}
 	for name, t := range all {
 		s := e.stores[name]
 		if s == nil {
-			s = &storageEvidence{restarts: t.Restarts}
+			s = &storageEvidence{process: newProcess(&t)}
 			e.stores[name] = s
 		}
+		replaced := s.replaced(&t)
 		switch {
 		case t.Last == nil:
 		case !s.known: // it may have come and gone before it was first seen
 			s.known = true
-			change(storageAppeared)
-		case s.restarts != t.Restarts:
-			change(storageRestarted)
+			e.storagesChanged(storageAppeared, now)
+		case replaced:
+			e.storagesChanged(storageRestarted, now)
 		}
-		s.restarts = t.Restarts
 		switch lost := isLost(&t, e.cfg.LostAfter, now); {
 		case lost && s.known && !s.lost:
 			s.lost = true
-			change(storageLost)
+			e.storagesChanged(storageLost, now)
 		case t.Err == nil:
 			s.lost = false
 		}
-	}
-	for name, s := range e.stores {
-		if _, still := all[name]; still {
-			continue
-		}
-		if s.known && !s.lost {
-			change(storageGone)
-		}
-		delete(e.stores, name)
 	}
 }
 
@@ -208,16 +241,18 @@ func (e *evidence) updateStorages(all map[string]downstream.Target, now time.Tim
 // seen here may hold rows of which nothing is known.
 func (e *evidence) judgeStorages(all map[string]downstream.Target, now time.Time) {
 	e.seen = time.Time{}
-	alive, jumping, unseen, asked := map[string]bool{}, false, len(all) == 0, len(all) > 0
+	known, alive, jumping, asked := newCensus(), newCensus(), false, len(all) > 0
 	var flush, interval time.Duration
 	for name, t := range all {
+		s := e.stores[name]
+		isAlive := s.known && !s.lost
+		known.take(t.Endpoint, s.known)
+		alive.take(t.Endpoint, isAlive)
 		asked = asked && t.Polls > 0
-		unseen = unseen || t.Last == nil
 		jumping = jumping || t.Jumping
-		if s := e.stores[name]; !s.known || s.lost {
+		if !isAlive {
 			continue
 		}
-		alive[t.Endpoint.Addr] = true
 		if t.Err != nil {
 			e.unbroken = now // a gap
 			continue
@@ -234,29 +269,8 @@ func (e *evidence) judgeStorages(all map[string]downstream.Target, now time.Time
 		e.settle = max(e.cfg.Settle, leastSettle(flush, interval))
 	}
 	e.ready = e.ready || asked || now.Sub(e.started) >= unseenGrace
-	e.judgeCover(len(alive), jumping, unseen, now)
-}
-
-// judgeCover compares how many storages are seen alive with how many the vminserts reach.
-func (e *evidence) judgeCover(alive int, jumping, unseen bool, now time.Time) {
-	uncovered := jumping
-	for _, n := range e.nodes {
-		uncovered = uncovered || n.reached > alive || n.byTime && alive == 0
-	}
-	if !uncovered {
-		e.uncoveredSince, e.blind, e.storeTime = time.Time{}, false, false
-		return
-	}
-	e.unbroken = now
-	if e.uncoveredSince.IsZero() {
-		e.uncoveredSince = now
-	}
-	grace := goneGrace
-	if unseen {
-		grace = unseenGrace
-	}
-	e.blind = jumping || now.Sub(e.uncoveredSince) >= grace
-	e.storeTime = e.blind && e.cfg.SettleMode == settleAuto
+	e.judgePartings(alive, now)
+	e.judgeCover(known, alive, jumping, now)
 }
 
 // byTime is whether anything is settled by the clock because it cannot be watched.
@@ -305,8 +319,15 @@ func (e *evidence) troubles() []string {
 			list = append(list, "the metrics of "+name+" cannot be read: see INGESTGW_FORWARD_METRICS_AUTH_KEY_FILE, or INGESTGW_FORWARD_SETTLE_MODE=time")
 		}
 	}
+	hidden := e.blind
+	for name, s := range e.stores {
+		if s.jumping {
+			hidden = false // or so it seems
+			list = append(list, "several vmstorages answer at "+name+": list each one's own address in INGESTGW_FORWARD_STORAGE_URLS, not a Service or proxy")
+		}
+	}
 	slices.Sort(list)
-	if e.blind {
+	if hidden {
 		list = append(list, "vminsert reaches more vmstorages than are seen here: list the metrics of all of them, each by its own address, in "+
 			"INGESTGW_FORWARD_STORAGE_URLS")
 	}

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"errors"
+	"net/url"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func newWitness() *witness {
 func (w *witness) target(name string, ago time.Duration) downstream.Target {
 	at := w.now.Add(-ago)
 	return downstream.Target{
-		Endpoint: downstream.Endpoint{Addr: name}, Polls: 100, AliveSince: at.Add(-time.Hour), Interval: time.Second,
+		Endpoint: downstream.Endpoint{Base: &url.URL{Scheme: "http", Host: name}, Addr: name}, Polls: 100, AliveSince: at.Add(-time.Hour), Interval: time.Second,
 		Last: &downstream.Reading{Begun: at, Ended: at, Flags: map[string]string{"inmemoryDataFlushInterval": "5s"}},
 	}
 }
@@ -102,6 +103,145 @@ func TestStorageThatWasLostAndVanishesIsLostOnce(t *testing.T) {
 	w.look()
 	if w.storageEpoch != before {
 		t.Error("lost twice")
+	}
+}
+
+// While nobody looks, a storage can be given up and be watched anew.
+func TestStorageThatIsWatchedAnewChangesTheEpoch(t *testing.T) {
+	w := newWitness()
+	w.look()
+	before := w.storageEpoch
+	anew := downstream.Target{Endpoint: w.state.Storages["b"].Endpoint, Generation: 1, Interval: time.Second}
+	w.state.Storages["b"] = anew
+	w.look()
+	if w.storageEpoch == before || w.storageCause != storageGone {
+		t.Errorf("epoch %d, before %d, cause %s: what it held may be lost", w.storageEpoch, before, w.storageCause)
+	}
+	before = w.storageEpoch
+	anew = w.target("b", 0)
+	anew.Generation = 2
+	w.state.Storages["b"] = anew
+	w.look()
+	if w.storageEpoch == before || w.storageCause != storageAppeared {
+		t.Errorf("epoch %d, before %d, cause %s", w.storageEpoch, before, w.storageCause)
+	}
+	before = w.storageEpoch
+	anew.Generation = 3
+	w.state.Storages["b"] = anew
+	w.look()
+	if w.storageEpoch != before+2 {
+		t.Errorf("epoch %d, before %d: want it gone and another one appeared", w.storageEpoch, before)
+	}
+}
+
+func TestVMInsertThatIsWatchedAnewIsAnotherOne(t *testing.T) {
+	w := newWitness()
+	w.look()
+	before, _ := w.ticket("n")
+	n := w.target("n", 0)
+	n.Generation = 1
+	w.state.Nodes["n"] = n
+	w.look()
+	if after, ok := w.ticket("n"); !ok || after.epoch == before.epoch {
+		t.Errorf("epoch %d, before %d", after.epoch, before.epoch)
+	}
+}
+
+// vminsert reaches a and b; c is another cluster's, or a second address of a.
+func TestStoragesAreComparedHostByHost(t *testing.T) {
+	for name, test := range map[string]struct {
+		sick    func(w *witness)
+		covered bool
+	}{
+		"all seen":                 {func(*witness) {}, true},
+		"another is seen instead":  {func(w *witness) { w.state.Storages["b"] = downstream.Target{Endpoint: w.state.Storages["b"].Endpoint} }, false},
+		"one at two addresses":     {func(w *witness) { w.addAddress("a", "fd00::1", true); delete(w.state.Storages, "c") }, true},
+		"second address is silent": {func(w *witness) { w.addAddress("a", "fd00::1", false) }, true},
+		"two addresses of another": {func(w *witness) {
+			w.addAddress("a", "fd00::1", true)
+			w.state.Storages["b"] = downstream.Target{Endpoint: w.state.Storages["b"].Endpoint}
+		}, false},
+	} {
+		w := newWitness()
+		w.state.Storages["c"] = w.target("c", 0)
+		n := w.target("n", 0)
+		n.Last.Paths = map[downstream.Path]downstream.Passage{{Addr: "a:8400"}: {}, {Addr: "b:8400"}: {}}
+		w.state.Nodes["n"] = n
+		test.sick(w)
+		w.look()
+		if covered := w.uncoveredSince.IsZero(); covered != test.covered {
+			t.Errorf("%s: covered %v, want %v", name, covered, test.covered)
+		}
+	}
+}
+
+// addAddress gives a storage one more address.
+func (w *witness) addAddress(storage, addr string, answers bool) {
+	t := w.target(storage, 0)
+	t.Endpoint.Addr = addr
+	if !answers {
+		t.Last, t.Err, t.FailingSince, t.AliveSince = nil, errors.New("x"), w.now.Add(-time.Hour), time.Time{}
+	}
+	w.state.Storages[storage+"/"+addr] = t
+}
+
+// An address at which nobody ever answers is no storage that was never seen: what was seen is waited for when it is gone.
+func TestSilentSecondAddressDoesNotShortenTheWait(t *testing.T) {
+	w := newWitness()
+	w.addAddress("b", "fd00::1", false)
+	n := w.target("n", 0)
+	n.Last.Paths = map[downstream.Path]downstream.Passage{{Addr: "a:8400"}: {}, {Addr: "b:8400"}: {}}
+	w.state.Nodes["n"] = n
+	w.look()
+	b := w.state.Storages["b"]
+	b.Err, b.FailingSince = errors.New("x"), w.now.Add(-time.Hour)
+	w.state.Storages["b"] = b
+	w.look()
+	w.now = w.now.Add(unseenGrace + time.Second)
+	w.look()
+	if w.uncoveredSince.IsZero() || w.blind {
+		t.Errorf("uncovered since %v, blind %v: want it waited for", w.uncoveredSince, w.blind)
+	}
+	w.now = w.now.Add(goneGrace)
+	w.look()
+	if !w.blind {
+		t.Error("waited for ever")
+	}
+}
+
+func TestPartingsAreConnectionsThatWereLost(t *testing.T) {
+	away := downstream.Passage{Sent: 5, Unreachable: true, ConnectionErrors: 1}
+	there := downstream.Passage{Sent: 5, ConnectionErrors: 1}
+	with := func(p downstream.Passage, change func(*downstream.Passage)) downstream.Passage {
+		change(&p)
+		return p
+	}
+	for name, test := range map[string]struct {
+		was, is downstream.Passage
+		want    bool
+	}{
+		"away all along":   {away, away, false},
+		"there all along":  {there, with(there, func(p *downstream.Passage) { p.Sent++ }), false},
+		"comes":            {away, there, false},
+		"goes":             {there, away, true},
+		"comes and goes":   {away, with(away, func(p *downstream.Passage) { p.Sent++ }), true},
+		"goes and comes":   {there, with(there, func(p *downstream.Passage) { p.ConnectionErrors++ }), true},
+		"restarts without": {there, downstream.Passage{Unreachable: true}, true},
+		"restarts with":    {there, downstream.Passage{Sent: 1}, false},
+		"restarts, idle":   {away, downstream.Passage{Unreachable: true}, false},
+	} {
+		reading := func(p downstream.Passage) *downstream.Reading {
+			return &downstream.Reading{Paths: map[downstream.Path]downstream.Passage{{Addr: "a:8400"}: p}}
+		}
+		if got := partings(reading(test.was), reading(test.is)); (len(got) == 1) != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	gone := partings(
+		&downstream.Reading{Paths: map[downstream.Path]downstream.Passage{{Addr: "a:8400"}: there, {Addr: "b:8400"}: away}},
+		&downstream.Reading{Paths: map[downstream.Path]downstream.Passage{}})
+	if len(gone) != 1 || gone[0] != "a" {
+		t.Errorf("off vminsert's list: %v, want a, which was connected", gone)
 	}
 }
 

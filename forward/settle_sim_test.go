@@ -141,7 +141,7 @@ func (s *sim) step() {
 			s.startStorage(st)
 		case st.start == 0:
 		case !st.dieAt.IsZero() && now.After(st.dieAt):
-			st.kill(now.Add(s.between(0, 2*time.Minute)))
+			st.kill(now.Add(s.between(0, 3*time.Minute)))
 		case st.frozen && now.After(st.thawAt):
 			s.thaw(&st.simProcess, now)
 		case !st.frozen:
@@ -445,8 +445,8 @@ func allStoragesFull(r *simRun) {
 func storageDeafToUs(r *simRun) {
 	now, st := time.Now(), r.storages[r.rnd.IntN(len(r.storages))]
 	st.deafTill = now.Add(r.between(time.Minute, 10*time.Minute))
-	if r.rnd.IntN(3) > 0 {
-		st.dieAt = now.Add(r.between(50*time.Second, 6*time.Minute))
+	if r.rnd.IntN(4) > 0 {
+		st.dieAt = now.Add(r.between(50*time.Second, 4*time.Minute))
 	}
 }
 
@@ -679,7 +679,7 @@ func TestWhatIsCalledSettledIsOnDiskAfterLongTroubles(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newSimRun(t, seed)
 					r.trouble = what
-					simulateRun(t, r, 9*time.Minute)
+					simulateRun(t, r, 6*time.Minute)
 				})
 			})
 		}

@@ -255,13 +255,18 @@ func (st *stage) deliver(node string, storages ...string) {
 	}
 }
 
-// flow is traffic of others: until the test ends, the node completes a batch to each of the storages all the time.
+// flow is traffic of others: until the test ends, the node completes a batch to each of the storages that it reaches all the time.
 func (st *stage) flow(node string, storages ...string) {
 	ctx := st.t.Context()
 	go func() {
 		for sleepFor(ctx, 300*time.Millisecond) == nil {
 			for _, storage := range storages {
-				st.path(node, storage, func(p *downstream.Passage) { p.Received++; p.Sent++ })
+				st.path(node, storage, func(p *downstream.Passage) {
+					if !p.Unreachable {
+						p.Received++
+						p.Sent++
+					}
+				})
 			}
 		}
 	}()

@@ -337,6 +337,96 @@ func TestStorageThatStaysAwayHoldsUpForALittleWhileOnly(t *testing.T) {
 	})
 }
 
+// A storage that does not answer us takes rows all the same. When it dies, nobody but vminsert notices.
+func TestStorageThatIsNotSeenMakesDirtyWhenItDies(t *testing.T) {
+	for _, mode := range []string{settleAuto, settleWatch} {
+		t.Run(mode, func(t *testing.T) {
+			onStage(t, 1, 2, func(c *SettleConfig) { c.SettleMode = mode }, func(st *stage) {
+				st.flow("n0", "s0", "s1")
+				st.with("s1", func(a *actor) { a.answers = fmt.Errorf("timeout") })
+				time.Sleep(3 * time.Minute)
+				off := st.post("n0", "s0", "s1")
+				time.Sleep(10 * second)
+				st.down("s1")
+				st.path("n0", "s1", func(p *downstream.Passage) { p.Unreachable = true; p.ConnectionErrors++ })
+				time.Sleep(90 * second)
+				st.wantDirty(off, 225*second, 240*second)
+				if n := st.metric("ingestgw_forward_dirtied_blocks_total", storageUnseen); n != 1 {
+					t.Errorf("%v blocks counted as dirty for a storage that was not seen", n)
+				}
+				after := st.post("n0", "s0")
+				time.Sleep(time.Minute)
+				st.wantSettled(after, 310*second, 345*second)
+			})
+		})
+	}
+}
+
+// The same, when all vminserts that reached it are taken off the list with it.
+func TestStorageThatIsNotSeenMakesDirtyWhenNobodyReachesItAnyMore(t *testing.T) {
+	onStage(t, 2, 2, nil, func(st *stage) {
+		st.path("n0", "s1", func(p *downstream.Passage) { p.Unreachable = true })
+		time.Sleep(2 * second)
+		st.flow("n0", "s0")
+		st.flow("n1", "s0", "s1")
+		st.with("s1", func(a *actor) { a.answers = fmt.Errorf("timeout") })
+		time.Sleep(2 * time.Minute)
+		off := st.post("n1", "s1")
+		time.Sleep(10 * second) // n1 has passed it on
+		st.list("n0")
+		time.Sleep(time.Minute)
+		st.wantDirty(off, 160*second, 190*second)
+	})
+}
+
+func TestStorageThatIsSeenAgainAndIsTheSameMakesNothingDirty(t *testing.T) {
+	onStage(t, 1, 2, nil, func(st *stage) {
+		st.flow("n0", "s0", "s1")
+		st.with("s1", func(a *actor) { a.answers = fmt.Errorf("timeout") })
+		time.Sleep(3 * time.Minute)
+		off := st.post("n0", "s0", "s1")
+		time.Sleep(30 * second)
+		st.with("s1", func(a *actor) { a.answers = nil })
+		time.Sleep(time.Minute)
+		st.wantSettled(off, 245*second, 260*second)
+	})
+}
+
+// A storage that counts as lost comes up, confirms rows, and dies again, all between two polls.
+func TestLostStorageThatComesAndGoesUnseenMakesDirty(t *testing.T) {
+	for name, trace := range map[string]func(*downstream.Passage){
+		"rows sent":         func(p *downstream.Passage) { p.Sent++ },
+		"connection broken": func(p *downstream.Passage) { p.ConnectionErrors++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, 1, 2, nil, func(st *stage) {
+				st.flow("n0", "s0")
+				st.down("s1")
+				st.path("n0", "s1", func(p *downstream.Passage) { p.Unreachable = true })
+				time.Sleep(2 * time.Minute)
+				off := st.post("n0", "s0")
+				time.Sleep(5 * second)
+				st.path("n0", "s1", trace)
+				time.Sleep(time.Minute)
+				st.wantDirty(off, 160*second, 175*second)
+			})
+		})
+	}
+}
+
+func TestBrokenConnectionToStorageThatIsSeenMakesNothingDirty(t *testing.T) {
+	onStage(t, 1, 2, nil, func(st *stage) {
+		st.flow("n0", "s0", "s1")
+		off := st.post("n0", "s0", "s1")
+		time.Sleep(5 * second)
+		st.path("n0", "s1", func(p *downstream.Passage) { p.ConnectionErrors++; p.Unreachable = true })
+		time.Sleep(5 * second)
+		st.path("n0", "s1", func(p *downstream.Passage) { p.Unreachable = false })
+		time.Sleep(time.Minute)
+		st.wantSettled(off, 35*second, 60*second)
+	})
+}
+
 func TestVMInsertGoneForGoodMakesDirtyAtOnce(t *testing.T) {
 	onStage(t, 2, 1, nil, func(st *stage) {
 		off := st.post("n0", "s0")
@@ -524,6 +614,49 @@ func TestSeveralProcessesBehindOneAddress(t *testing.T) {
 		again := st.post("n0", "s0")
 		time.Sleep(80 * second)
 		st.wantDirty(again, 100*second, 130*second)
+	})
+}
+
+func TestSeveralStoragesBehindOneAddressFallBackToTime(t *testing.T) {
+	onStage(t, 1, 1, nil, func(st *stage) {
+		st.flow("n0", "s0")
+		st.with("s0", func(a *actor) { a.jumps = []int{2000, 2001, 2002} })
+		time.Sleep(10 * second)
+		off := st.post("n0", "s0")
+		time.Sleep(70 * second)
+		st.wantSettled(off, 74*second, 80*second)
+		if st.metric("ingestgw_forward_settle_mode", "time") != 1 {
+			t.Error("not shown")
+		}
+		if n := st.logs.count("several vmstorages answer at 10.0.1.0:8482"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		st.with("s0", func(a *actor) { a.jumps = nil })
+		time.Sleep(8 * time.Minute)
+		last := st.post("n0", "s0")
+		time.Sleep(3 * time.Minute)
+		if n := st.metric("ingestgw_forward_settle_mode", "watch"); n != 1 {
+			t.Error("still by time")
+		}
+		if _, settled := st.part.settledTime(last); !settled {
+			t.Error("what was sent while it jumped was held up")
+		}
+	})
+}
+
+func TestWatchInsistsOnTellingStoragesApart(t *testing.T) {
+	onStage(t, 1, 1, func(c *SettleConfig) { c.SettleMode = settleWatch }, func(st *stage) {
+		st.flow("n0", "s0")
+		st.with("s0", func(a *actor) { a.jumps = []int{2000, 2001} })
+		time.Sleep(10 * second)
+		off := st.post("n0", "s0")
+		time.Sleep(time.Hour)
+		st.wantUnsettled(off)
+		st.with("s0", func(a *actor) { a.jumps = nil })
+		time.Sleep(15 * time.Minute)
+		if times := st.part.dirtyTimes(off); len(times) != 1 {
+			t.Errorf("dirty after %v, want once, when the storages can be told apart", times)
+		}
 	})
 }
 
