@@ -17,14 +17,12 @@ import (
 // unreadables are ways in which a disk does not give one segment.
 func unreadables(first buffer.Offset) map[string]func(op, path string) *fault {
 	name := segmentName(first)
-	return map[string]func(op, path string) *fault{
-		"nothing is read":       always("read", name, fault{err: syscall.EIO}),
-		"no size":               always("size", name, fault{err: syscall.EIO}),
-		"not opened, EIO":       always("open openwrite", name, fault{err: syscall.EIO}),
-		"not opened, EUCLEAN":   always("open openwrite", name, fault{err: syscall.EUCLEAN}),
-		"not opened, EBADMSG":   always("open openwrite", name, fault{err: syscall.EBADMSG}),
-		"nothing read, ENODATA": always("read", name, fault{err: syscall.ENODATA}),
+	ways := map[string]func(op, path string) *fault{"no size": always("size", name, fault{err: syscall.EIO})}
+	for _, err := range damageErrors() {
+		ways[fmt.Sprintf("nothing is read: %v", err)] = always("read", name, fault{err: err})
+		ways[fmt.Sprintf("not opened: %v", err)] = always("open openwrite", name, fault{err: err})
 	}
+	return ways
 }
 
 // A segment that the disk does not give when the log is opened stays as it is, and is read when the disk is well.
