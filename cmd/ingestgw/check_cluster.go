@@ -336,5 +336,5 @@ func (c *check) checkDedup(what, value string) {
 		c.ok(what, "deduplicates (-dedup.minScrapeInterval=%s)", value)
 		return
 	}
-	c.warn(what, "does not deduplicate: samples that are sent twice, as after a restart, count twice; start it with -dedup.minScrapeInterval=1ms")
+	c.fail(what, "does not deduplicate: samples that are sent twice, as after a restart, count twice; start it with -dedup.minScrapeInterval=1ms")
 }

@@ -178,11 +178,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		},
 		"storage does not deduplicate": {
 			func(_ *testing.T, f *fakeCluster) { f.storeFlags["dedup.minScrapeInterval"] = "0s" },
-			"warn", []string{"vmstorage", "-dedup.minScrapeInterval=1ms"},
+			"FAIL", []string{"vmstorage", "-dedup.minScrapeInterval=1ms"},
 		},
 		"vmselect does not deduplicate": {
 			func(_ *testing.T, f *fakeCluster) { delete(f.selectFlags, "dedup.minScrapeInterval") },
-			"warn", []string{"vmselect", "-dedup.minScrapeInterval=1ms"},
+			"FAIL", []string{"vmselect", "-dedup.minScrapeInterval=1ms"},
 		},
 		"sample comes twice": {
 			func(_ *testing.T, f *fakeCluster) { f.copies = 2 },
