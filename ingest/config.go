@@ -22,7 +22,7 @@ type Config struct {
 
 	MaxExpanded settings.Bytes `default:"256MiB" unit:"bytes" split_words:"true" desc:"Most memory that VictoriaMetrics may need to decode one request: native histograms become a series per bucket there, so that 20 KB can ask for 638 MB. Larger ones are refused with 400."`
 
-	ReadTimeout time.Duration `default:"30s" split_words:"true" desc:"How long a sender may take for one request, headers and body. Slower ones get 503 and are disconnected."`
+	ReadTimeout time.Duration `default:"30s" split_words:"true" desc:"How long a sender may take for the headers of a request, and as long again for its body. One whose body takes longer gets 503; one whose headers do is disconnected."`
 
 	ConnMaxAge time.Duration `default:"2m" split_words:"true" desc:"Age at which a connection is closed after its next answer, give or take 10 %, so that keep-alive senders spread over processes. 0 keeps connections."`
 
