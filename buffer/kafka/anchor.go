@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -18,24 +20,25 @@ type anchor struct {
 	sum    uint32 // CRC-32C of the block's bytes
 }
 
-// anchors are some of the blocks that were read, in ascending order. They are few, and the older the fewer.
+// anchors are some of the blocks that were read, in ascending order. They are few.
 type anchors []anchor
 
 const maxAnchors = 64
 
-// add remembers a block, unless a later one is there already. When there are too many, every other one is forgotten, but the
-// newest stays.
+// add remembers a block. They come in any order: the newest blocks are read beside the oldest. When there are too many, every other
+// one is forgotten, but the oldest, by which the next commit is anchored, and the newest stay.
 func (a *anchors) add(b anchor) {
-	if n := len(*a); n > 0 && (*a)[n-1].offset >= b.offset {
+	i, known := slices.BinarySearchFunc(*a, b.offset, func(one anchor, o buffer.Offset) int { return cmp.Compare(one.offset, o) })
+	if known {
 		return
 	}
-	*a = append(*a, b)
+	*a = slices.Insert(*a, i, b)
 	if len(*a) < maxAnchors {
 		return
 	}
 	kept := (*a)[:0]
 	for i, one := range *a {
-		if i%2 == 1 || i == len(*a)-1 {
+		if i%2 == 0 || i == len(*a)-1 {
 			kept = append(kept, one)
 		}
 	}
@@ -63,7 +66,8 @@ func (a *anchors) forget(o buffer.Offset) {
 // long that it may have been made anew and have grown beyond what we know.
 func (p *partition) reassure(ctx context.Context) error {
 	p.mu.Lock()
-	doubted := p.doubted || !p.answered.IsZero() && time.Since(p.answered) > silence
+	doubts := p.doubts
+	doubted := doubts != p.dispelled || !p.answered.IsZero() && time.Since(p.answered) > silence
 	var newest anchor
 	known := len(p.anchors) > 0
 	if known {
@@ -81,7 +85,7 @@ func (p *partition) reassure(ctx context.Context) error {
 	}
 	if doubted {
 		p.mu.Lock()
-		p.doubted, p.answered = false, time.Now()
+		p.dispelled, p.answered = doubts, time.Now()
 		p.mu.Unlock()
 	}
 	return nil

@@ -149,7 +149,7 @@ func (a *appending) begin(ctx context.Context) (wait time.Duration, err error) {
 
 // fallBehind says whether one more try is to begin, as the newest one has been overtaken by other blocks.
 func (a *appending) fallBehind() bool {
-	return len(a.underWay) > 0 && a.lane.spread.overtake(a.underWay[len(a.underWay)-1])
+	return len(a.underWay) > 0 && a.lane.spread.overtake(a.underWay[len(a.underWay)-1], a.lane.s.cfg.HedgeAfter)
 }
 
 // carry is one try. It holds the block's bytes until the request has really ended.
@@ -204,7 +204,23 @@ func (l *lane) store(partition int, b *buffer.Block) error {
 func (l *lane) refused(partition, size int, code kafka.Error) error {
 	switch code {
 	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidMessageSize:
+		l.shrink(size)
 		return fmt.Errorf("partition %d: block of %d bytes: %w: %w", partition, size, buffer.ErrTooLarge, code)
 	}
 	return fmt.Errorf("partition %d: %w: %w", partition, buffer.ErrUnavailable, code)
+}
+
+// shrink notes that the topic does not take blocks of that size, though its settings said so or could not be read. The sender comes
+// back, and its request is split then.
+func (l *lane) shrink(size int) {
+	known := l.known.Load()
+	if known == nil || known.maxBlock < size {
+		return
+	}
+	smaller := *known
+	smaller.maxBlock = max(1, size/2)
+	if l.known.CompareAndSwap(known, &smaller) {
+		l.log.Error("the topic does not take blocks of the size that its max.message.bytes allows, or that could not be read", "bytes", size,
+			"from_now_on", smaller.maxBlock)
+	}
 }

@@ -112,9 +112,9 @@ func share(topic string, partitions []int, takers []string, holds map[string]own
 			kept[id] = append(kept[id], p)
 		}
 	}
-	// Those with the most come first, so that the larger shares stay where they are.
+	// Larger shares go to those who have least of the other topics; among these they stay where they are.
 	slices.SortFunc(takers, func(x, y string) int {
-		return cmp.Or(cmp.Compare(len(kept[y]), len(kept[x])), cmp.Compare(load[x], load[y]), cmp.Compare(x, y))
+		return cmp.Or(cmp.Compare(load[x], load[y]), cmp.Compare(len(kept[y]), len(kept[x])), cmp.Compare(x, y))
 	})
 	least, more := len(partitions)/len(takers), len(partitions)%len(takers)
 	var free []int

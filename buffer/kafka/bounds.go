@@ -63,14 +63,6 @@ func (e *ends) get(partition int) (buffer.Span, bool) {
 	return k.Span, ok && time.Since(k.at) < fresh
 }
 
-// reach is the end of a partition as last told, however long ago.
-func (l *lane) reach(partition int) (next buffer.Offset, known bool) {
-	l.ends.mu.Lock()
-	defer l.ends.mu.Unlock()
-	k, ok := l.ends.known[partition]
-	return k.To, ok
-}
-
 // bounds asks Kafka for the ends of the first n partitions.
 func (l *lane) bounds(ctx context.Context, n int) ([]buffer.Span, error) {
 	partitions := make([]int, n)

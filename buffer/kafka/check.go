@@ -52,7 +52,7 @@ type checking struct {
 func (c *checking) add(f Finding) { c.findings = append(c.findings, f) }
 
 func (c *checking) client(addr string) (client *kafka.Client, end func()) {
-	t := c.dialer.transport()
+	t := c.dialer.transport(c.ctx)
 	return &kafka.Client{Addr: kafka.TCP(addr), Timeout: requestTimeout, Transport: t}, t.CloseIdleConnections
 }
 

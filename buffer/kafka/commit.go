@@ -160,9 +160,6 @@ func (p *partition) trySave(ctx context.Context, c commit) error {
 	if len(metadata) > maxMetadata {
 		return kafka.OffsetMetadataTooLarge
 	}
-	if p.fenced.Load() {
-		return buffer.ErrFenced
-	}
 	if err := p.member.commit(ctx, p, kafka.OffsetCommit{Partition: p.number, Offset: int64(c.offset), Metadata: metadata}); err != nil {
 		return err
 	}

@@ -25,6 +25,13 @@ type Config struct {
 	TLS            TLSConfig
 	SASL           SASLConfig
 	AppendTimeout  time.Duration `ignored:"true"` // BUFFER_APPEND_TIMEOUT
+
+	// RebalanceTimeout is how long the group waits for its members when it shares the partitions out anew, and how long we go on
+	// with ours when we hear nothing from it. 0 is 30 s.
+	RebalanceTimeout time.Duration `ignored:"true"`
+	// StuckAfter is for how long a member with something to read may read nothing before it leaves the group for a tenth of that
+	// time, so that others can try. 0 is 5 min.
+	StuckAfter time.Duration `ignored:"true"`
 }
 
 // TLSConfig says whether and how connections to brokers are encrypted.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -71,9 +72,10 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return secure, nil
 }
 
-// transport returns a pool of connections that knows the leaders of these topics.
-func (d *dialer) transport(topics ...string) *kafka.Transport {
+// transport returns a pool of connections that knows the leaders of these topics. It is of no use once ctx has ended.
+func (d *dialer) transport(ctx context.Context, topics ...string) *kafka.Transport {
 	return &kafka.Transport{
+		Context:        ctx,
 		Dial:           d.dial,
 		DialTimeout:    dialTimeout,
 		MetadataTTL:    metadataTTL,
@@ -83,9 +85,27 @@ func (d *dialer) transport(topics ...string) *kafka.Transport {
 	}
 }
 
-// group returns the dialer that kafka-go's consumer groups want.
-func (d *dialer) group() *kafka.Dialer {
-	return &kafka.Dialer{ClientID: clientID, Timeout: dialTimeout, DialFunc: d.dial, SASLMechanism: d.sasl}
+// anyBroker stands for the address of one of the brokers, whichever. A consumer group that is given their addresses begins with the
+// first one each time, and gets no further when that takes connections and never answers.
+const anyBroker = "any-broker:0"
+
+// group returns the dialer that kafka-go's consumer groups want. It knows anyBroker.
+func (d *dialer) group(brokers []string) *kafka.Dialer {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address != anyBroker {
+			return d.dial(ctx, network, address)
+		}
+		var errs []error
+		for _, i := range rand.Perm(len(brokers)) {
+			conn, err := d.dial(ctx, network, brokers[i])
+			if err == nil {
+				return conn, nil
+			}
+			errs = append(errs, err)
+		}
+		return nil, errors.Join(errs...)
+	}
+	return &kafka.Dialer{ClientID: clientID, Timeout: dialTimeout, DialFunc: dial, SASLMechanism: d.sasl}
 }
 
 // A mechanism is the configured one with the password of the moment.

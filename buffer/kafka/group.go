@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,9 +17,9 @@ import (
 )
 
 const (
-	// rebalanceTimeout is how long the group waits for its members when it shares the partitions out anew, and how long we go on
-	// with ours when we hear nothing from it.
-	rebalanceTimeout = 30 * time.Second
+	// defaultRebalanceTimeout and defaultStuckAfter are for Config fields that are 0.
+	defaultRebalanceTimeout = 30 * time.Second
+	defaultStuckAfter       = 5 * time.Minute
 	// heartbeat is how often we tell the group that we are there. A rebalance is heard of with its answer.
 	heartbeat = time.Second
 	// joinBackoff is the wait after a failure to join.
@@ -31,12 +32,12 @@ const (
 	retryTopics = 2 * time.Second
 	// leaveWithin bounds how long Consume waits for its leaving of the group.
 	leaveWithin = 3 * time.Second
-	// stuckAfter is for how long a member with something to read may read nothing before it gives its partitions to others.
-	stuckAfter = 5 * time.Minute
-	// stuckPause is how long it stays away then.
-	stuckPause = 30 * time.Second
-	// watchStuck is how often that is looked at.
-	watchStuck = 15 * time.Second
+	// shortest is for how long a generation lasts at least unless others come and go. Shorter ones follow one another no faster.
+	shortest = 500 * time.Millisecond
+	// compareFor is how long it is tried to learn what others have committed before it is taken that they have.
+	compareFor = 5 * time.Second
+	// compareAgain is the pause between two tries.
+	compareAgain = 250 * time.Millisecond
 )
 
 // Consume is as buffer.Store says. group is the consumer group's name.
@@ -49,11 +50,13 @@ func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane, 
 	defer cancel(nil)
 	m := &member{
 		s: s, group: group, fn: fn, running: ctx, fail: cancel,
-		log:     s.log.With("group", group),
-		writer:  rand.Text()[:8],
-		holding: map[place]*holding{},
-		last:    map[place]<-chan struct{}{},
-		lanes:   map[string]*lane{},
+		rebalance:  cmp.Or(s.cfg.RebalanceTimeout, defaultRebalanceTimeout),
+		stuckAfter: cmp.Or(s.cfg.StuckAfter, defaultStuckAfter),
+		log:        s.log.With("group", group),
+		writer:     rand.Text()[:8],
+		holding:    map[place]*holding{},
+		last:       map[place]<-chan struct{}{},
+		lanes:      map[string]*lane{},
 	}
 	m.balancer = &sticky{held: m.held}
 	for _, name := range lanes {
@@ -80,8 +83,12 @@ type member struct {
 	balancer *sticky
 	runs     sync.WaitGroup // of fn
 
+	rebalance  time.Duration // Config.RebalanceTimeout
+	stuckAfter time.Duration // Config.StuckAfter
+
 	mu         sync.Mutex
 	generation *kafka.Generation // nil between two of them
+	compared   bool              // it is known which partitions others have committed to before it: we may commit
 	number     int32             // of the last one
 	holding    map[place]*holding
 	last       map[place]<-chan struct{} // closed when what ran for a partition has returned
@@ -120,7 +127,7 @@ func (m *member) run(ctx context.Context) {
 func (m *member) topics(ctx context.Context) []string {
 	var topics []string
 	for name, l := range m.lanes {
-		if _, err := l.ready(ctx); err != nil {
+		if _, err := l.find(ctx); err != nil {
 			if ctx.Err() == nil {
 				m.log.Error("a topic cannot be forwarded yet", "topic", name, "err", err)
 			}
@@ -136,16 +143,18 @@ func (m *member) topics(ctx context.Context) []string {
 // to stay away. What is held stays held when it returns.
 func (m *member) join(ctx context.Context, topics []string) (pause time.Duration) {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: m.group, Brokers: m.s.cfg.Brokers, Dialer: m.s.dialer.group(), Topics: topics,
+		ID: m.group, Brokers: []string{anyBroker}, Dialer: m.s.dialer.group(m.s.cfg.Brokers), Topics: topics,
 		GroupBalancers:         []kafka.GroupBalancer{m.balancer},
 		HeartbeatInterval:      min(heartbeat, m.s.cfg.SessionTimeout/3),
 		SessionTimeout:         m.s.cfg.SessionTimeout,
-		RebalanceTimeout:       rebalanceTimeout,
+		RebalanceTimeout:       m.rebalance,
 		JoinGroupBackoff:       joinBackoff,
 		Timeout:                groupTimeout,
 		PartitionWatchInterval: watchPartitions,
-		WatchPartitionChanges:  true,
-		StartOffset:            kafka.FirstOffset,
+		// KNOWN GAP: with auto.create.topics.enable, which is Kafka's default, this creates a topic that was deleted under us, with the
+		// brokers' defaults. kafka-go always allows it (conn.go, ReadPartitions), here and when it shares partitions out.
+		WatchPartitionChanges: true,
+		StartOffset:           kafka.FirstOffset,
 	})
 	if err != nil { // a bug: our settings have been validated
 		m.fail(fmt.Errorf("join consumer group %s: %w", m.group, err))
@@ -164,7 +173,7 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 	stuck := errors.Is(context.Cause(stay), errStuck)
 	if stuck {
 		m.loseAll("no block was read for minutes")
-		pause = stuckPause
+		pause = m.stuckAfter / 10
 	}
 	m.leave(group)
 	return pause
@@ -177,7 +186,7 @@ var (
 
 // watch ends a membership that is stuck, or that lacks topics which have come.
 func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacking bool) {
-	stuck := time.NewTicker(watchStuck)
+	stuck := time.NewTicker(m.stuckAfter / 20)
 	defer stuck.Stop()
 	topics := time.NewTicker(retryTopics)
 	defer topics.Stop()
@@ -186,9 +195,9 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacki
 		case <-ctx.Done():
 			return
 		case <-stuck.C:
-			if m.stuck() {
-				m.log.Error("leaving the group for a moment, so that others can try: nothing was read for minutes, though there are blocks",
-					"after", stuckAfter, "away", stuckPause)
+			if m.stuck(ctx) {
+				m.log.Error("leaving the group for a moment, so that others can try: nothing was read for long, though there are blocks",
+					"after", m.stuckAfter, "away", m.stuckAfter/10)
 				leave(errStuck)
 				return
 			}
@@ -202,34 +211,39 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacki
 }
 
 // stuck says whether there is something to read, others could do so, and nothing was read for long.
-func (m *member) stuck() bool {
+func (m *member) stuck(ctx context.Context) bool {
 	if m.balancer.alone() {
 		return false
 	}
+	var all []*partition
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	waiting := false
 	for _, h := range m.holding {
-		read, behind := h.reading()
-		if time.Since(read) < stuckAfter {
+		all = append(all, h.partition)
+	}
+	m.mu.Unlock()
+	for _, p := range all {
+		if read, _ := p.reading(); time.Since(read) < m.stuckAfter {
 			return false
 		}
-		waiting = waiting || behind
 	}
-	return waiting
+	return slices.ContainsFunc(all, func(p *partition) bool { // nobody may have asked for as long
+		_, position := p.reading()
+		_, next, err := p.Bounds(ctx)
+		return err == nil && position < next
+	})
 }
 
-// reading says when something was last read, and whether there is more.
-func (p *partition) reading() (read time.Time, behind bool) {
-	next, known := p.lane.reach(p.number)
+// reading says when something was last read, and how far.
+func (p *partition) reading() (read time.Time, position buffer.Offset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.read, known && p.position < next
+	return p.read, p.position
 }
 
 // generations takes part in one generation after the other until stay ends.
 func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
 	for {
+		began := time.Now()
 		g, err := group.Next(stay)
 		switch {
 		case stay.Err() != nil:
@@ -239,21 +253,42 @@ func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
 			m.log.Warn("cannot join the consumer group, trying again", "err", err)
 			continue
 		}
-		m.begin(g)
+		had := m.begin(g)
 		g.Start(func(over context.Context) {
 			<-over.Done()
 			m.over(g)
 		})
-		m.adopt(g)
+		m.adopt(g, had)
+		// A topic that is gone ends every generation at once.
+		sleep(stay, shortest-time.Since(began))
 	}
 }
 
-// begin makes a generation the current one.
-func (m *member) begin(g *kafka.Generation) {
+// begin makes a generation the current one, ends what is not ours any more, and returns what still is.
+func (m *member) begin(g *kafka.Generation) (had []*partition) {
+	assigned := assignedIn(g)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.generation, m.number = g, g.ID
+	m.generation, m.number, m.compared = g, g.ID, false
 	m.s.metrics.generations.Inc()
+	for at, h := range m.holding {
+		if assigned[at] {
+			had = append(had, h.partition)
+		} else {
+			m.lose(at, h)
+		}
+	}
+	return had
+}
+
+func assignedIn(g *kafka.Generation) map[place]bool {
+	assigned := map[place]bool{}
+	for topic, list := range g.Assignments {
+		for _, a := range list {
+			assigned[place{topic, a.ID}] = true
+		}
+	}
+	return assigned
 }
 
 // over is called when a generation has ended. If there is no other one when the rebalance time-out has passed, others have got what
@@ -266,7 +301,7 @@ func (m *member) over(g *kafka.Generation) {
 	}
 	m.generation = nil
 	m.runs.Go(func() { // ends with the time-out, or with running
-		if !sleep(m.running, rebalanceTimeout) {
+		if !sleep(m.running, m.rebalance) {
 			return
 		}
 		m.mu.Lock()
@@ -278,31 +313,19 @@ func (m *member) over(g *kafka.Generation) {
 	})
 }
 
-// adopt starts what a generation has given us anew, goes on with what we have had, and ends the rest.
-func (m *member) adopt(g *kafka.Generation) {
-	assigned := map[place]bool{}
-	for topic, list := range g.Assignments {
-		for _, a := range list {
-			assigned[place{topic, a.ID}] = true
-		}
+// adopt goes on with what we have had, unless others have committed to it, and starts what else a generation has given us. What was
+// held may be saved again from then on: before, it would undo what others have saved.
+func (m *member) adopt(g *kafka.Generation, had []*partition) {
+	assigned := assignedIn(g)
+	taken := m.taken(had)
+	for _, p := range taken {
+		m.log.Info("another process has committed to a partition of ours: starting it anew", "partition", p.id.String())
+		m.loseOne(p)
 	}
 	m.mu.Lock()
-	var had []*holding
-	for at, h := range m.holding {
-		if assigned[at] {
-			had = append(had, h)
-		} else {
-			m.lose(at, h)
-		}
-	}
+	m.compared = true
 	m.mu.Unlock()
-	for _, h := range m.taken(had) {
-		m.log.Info("another process has committed to a partition of ours: starting it anew", "partition", h.id.String())
-		m.mu.Lock()
-		m.lose(place{h.lane.topic, h.number}, h)
-		m.mu.Unlock()
-	}
-	m.log.Info("generation of the consumer group", "generation", g.ID, "partitions", len(assigned), "kept", len(had))
+	m.log.Info("generation of the consumer group", "generation", g.ID, "partitions", len(assigned), "kept", len(had)-len(taken))
 	for at := range assigned {
 		m.hold(at)
 	}
@@ -310,30 +333,35 @@ func (m *member) adopt(g *kafka.Generation) {
 }
 
 // taken are those of our partitions to which another process has committed since we have last loaded or saved. When it cannot be
-// known, all are.
-func (m *member) taken(had []*holding) []*holding {
+// known for long, all are.
+func (m *member) taken(had []*partition) []*partition {
 	asked := map[string][]int{}
-	for _, h := range had {
-		asked[h.lane.topic] = append(asked[h.lane.topic], h.number)
+	for _, p := range had {
+		asked[p.lane.topic] = append(asked[p.lane.topic], p.number)
 	}
 	if len(asked) == 0 {
 		return nil
 	}
-	commits, err := m.commits(m.running, asked)
+	ctx, cancel := context.WithTimeout(m.running, compareFor)
+	defer cancel()
+	commits, err := m.commits(ctx, asked)
+	for err != nil && sleep(ctx, compareAgain) { // a coordinator that is new takes a moment
+		commits, err = m.commits(ctx, asked)
+	}
 	if err != nil {
 		m.log.Warn("cannot ask what was committed meanwhile: starting all partitions anew", "err", err)
 		return had
 	}
-	return slices.DeleteFunc(had, func(h *holding) bool {
-		c, ok := commits[place{h.lane.topic, h.number}]
-		return ok && !h.committedBySomebodyElse(c)
+	return slices.DeleteFunc(slices.Clone(had), func(p *partition) bool {
+		c, ok := commits[place{p.lane.topic, p.number}]
+		return ok && !p.committedBySomebodyElse(c)
 	})
 }
 
 // hold runs fn for a partition, unless that is so already.
 func (m *member) hold(at place) {
 	l := m.lanes[at.topic]
-	known, err := l.ready(m.running)
+	known, err := l.find(m.running)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended || m.holding[at] != nil {
@@ -455,9 +483,13 @@ func (m *member) leave(group *kafka.ConsumerGroup) {
 // commit commits an offset of a partition as a member of the current generation.
 func (m *member) commit(ctx context.Context, p *partition, c kafka.OffsetCommit) error {
 	m.mu.Lock()
-	g := m.generation
+	g, h := m.generation, m.holding[place{p.lane.topic, p.number}]
+	ours, may := h != nil && h.partition == p, g != nil && m.compared
 	m.mu.Unlock()
-	if g == nil {
+	switch {
+	case !ours:
+		return buffer.ErrFenced
+	case !may:
 		return fmt.Errorf("%w: the consumer group is between two generations", buffer.ErrUnavailable)
 	}
 	answer, err := p.lane.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{

@@ -84,7 +84,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	known, err := main.look(ctx)
-	if err == nil && known.refused != nil {
+	if err == nil && known.refused != nil && !known.unread {
 		return nil, errors.Join(known.refused, s.Close(ctx))
 	}
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Store) check() {
 	for {
 		wait := checkEvery
 		for _, l := range s.all() {
-			if l.known.Load() == nil {
+			if known := l.known.Load(); known == nil || known.refused != nil {
 				wait = checkAnew
 			}
 		}
@@ -141,7 +141,7 @@ func (s *Store) MaxBlock() int {
 func (s *Store) Stats(ctx context.Context) ([]buffer.PartitionStats, error) {
 	var stats []buffer.PartitionStats
 	for _, l := range s.all() {
-		known, err := l.ready(ctx)
+		known, err := l.find(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("stats of topic %s: %w", l.topic, err)
 		}

@@ -205,6 +205,7 @@ func suite(brokers []string) buffertest.Harness {
 }
 
 func TestStoreKeepsItsPromises(t *testing.T) {
+	t.Parallel()
 	buffertest.Run(t, suite(fakeKafka(t).ListenAddrs()))
 }
 

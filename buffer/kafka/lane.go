@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +27,9 @@ type lane struct {
 	log       *slog.Logger
 	spread    spread
 	ends      ends
+	newest    int64 // version of messages that is known
 
-	looking sync.Mutex // held while the topic is looked at
+	looking chan struct{} // full while the topic is looked at
 	known   atomic.Pointer[topic]
 	seen    seen
 }
@@ -39,6 +40,7 @@ type topic struct {
 	partitions int
 	maxBlock   int
 	refused    error     // why nothing is stored there; nil when it may be used
+	unread     bool      // its settings could not be read
 	at         time.Time // when the number of partitions was known
 }
 
@@ -60,9 +62,9 @@ func (s *seen) mean() int64 {
 }
 
 func newLane(s *Store, name buffer.Lane) *lane {
-	l := &lane{s: s, name: name, topic: s.cfg.TopicPrefix + "-" + string(name)}
+	l := &lane{s: s, name: name, topic: s.cfg.TopicPrefix + "-" + string(name), looking: make(chan struct{}, 1), newest: messageVersion}
 	l.log = s.log.With("topic", l.topic)
-	l.transport = s.dialer.transport(l.topic)
+	l.transport = s.dialer.transport(s.ctx, l.topic)
 	l.trips = l.transport
 	if s.around != nil {
 		l.trips = s.around(l.transport)
@@ -77,17 +79,23 @@ func (l *lane) close() { l.transport.CloseIdleConnections() }
 // repartition is how often it is asked how many partitions there are.
 const repartition = time.Second
 
-// ready returns what is known of the topic. It looks for it, and creates it if it may, when nothing is known yet.
+// ready returns what is known of the topic when blocks may be stored there.
 func (l *lane) ready(ctx context.Context) (*topic, error) {
+	known, err := l.find(ctx)
+	if err == nil && known.refused != nil {
+		return nil, known.refused
+	}
+	return known, err
+}
+
+// find returns what is known of the topic. It looks for it, and creates it if it may, when nothing is known yet.
+func (l *lane) find(ctx context.Context) (*topic, error) {
 	known := l.known.Load()
 	if known == nil {
 		var err error
 		if known, err = l.look(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if known.refused != nil {
-		return nil, known.refused
 	}
 	if time.Since(known.at) < repartition {
 		return known, nil
@@ -112,6 +120,10 @@ func (l *lane) metadata(ctx context.Context) (*kafka.MetadataResponse, error) {
 	if err == nil && len(meta.Brokers) == 0 {
 		err = errors.New("no broker answers")
 	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// All that is left of a refusal, when a broker, or a proxy before it, says nothing.
+		err = fmt.Errorf("%w: a broker has closed the connection: see whether INGESTGW_KAFKA_SASL_* and INGESTGW_KAFKA_TLS_* are what it wants", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask Kafka at %v for topic %s: %w: %w", l.s.cfg.Brokers, l.topic, buffer.ErrUnavailable, err)
 	}
@@ -120,8 +132,12 @@ func (l *lane) metadata(ctx context.Context) (*kafka.MetadataResponse, error) {
 
 // look finds or creates the topic, and checks whether it is safe.
 func (l *lane) look(ctx context.Context) (*topic, error) {
-	l.looking.Lock()
-	defer l.looking.Unlock()
+	select {
+	case l.looking <- struct{}{}:
+		defer func() { <-l.looking }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("topic %s: %w: it is still being looked for", l.topic, buffer.ErrUnavailable)
+	}
 	if known := l.known.Load(); known != nil { // somebody else was quicker
 		return known, nil
 	}

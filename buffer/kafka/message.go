@@ -40,8 +40,8 @@ func headers(b *buffer.Block) []kafka.Header {
 
 // blockOf is the block of a message without its bytes. A message that somebody else has put into the topic has other headers or
 // none: then the block was received when Kafka got it, and its reader finds out that the bytes are none of ours. The error wraps
-// buffer.ErrNewerVersion.
-func blockOf(m *kafka.Record) (buffer.Block, error) {
+// buffer.ErrNewerVersion when its version is above newest.
+func blockOf(m *kafka.Record, newest int64) (buffer.Block, error) {
 	b := buffer.Block{Offset: buffer.Offset(m.Offset), Received: m.Time}
 	for _, h := range m.Headers {
 		n, err := strconv.ParseInt(string(h.Value), 10, 64)
@@ -50,8 +50,8 @@ func blockOf(m *kafka.Record) (buffer.Block, error) {
 		}
 		switch h.Key {
 		case headerVersion:
-			if n > messageVersion {
-				return b, fmt.Errorf("message of version %d at offset %d, known is up to %d: %w", n, m.Offset, messageVersion, buffer.ErrNewerVersion)
+			if n > newest {
+				return b, fmt.Errorf("message of version %d at offset %d, known is up to %d: %w", n, m.Offset, newest, buffer.ErrNewerVersion)
 			}
 		case headerReceived:
 			b.Received = time.UnixMilli(n)

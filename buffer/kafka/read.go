@@ -38,14 +38,15 @@ type partition struct {
 
 	fenced atomic.Bool // it is ours no more
 
-	mu       sync.Mutex
-	anchors  anchors   // blocks that were read, to recognise the topic by
-	doubted  bool      // the topic may have been made anew since it was read last
-	answered time.Time // when Kafka has last told something of it
-	position buffer.Offset
-	read     time.Time // when a Read last returned something, or there was nothing to read
-	broken   brokenPlace
-	commit   commit // as last loaded or saved
+	mu        sync.Mutex
+	anchors   anchors   // blocks that were read, to recognise the topic by
+	doubts    int       // how often there was reason to think that the topic may have been made anew
+	dispelled int       // how many of them have turned out wrong
+	answered  time.Time // when Kafka has last told something of it
+	position  buffer.Offset
+	read      time.Time // when a Read last returned something, or there was nothing to read
+	broken    brokenPlace
+	commit    commit // as last loaded or saved
 }
 
 // A brokenPlace is an offset that Kafka does not give.
@@ -59,6 +60,7 @@ const (
 	reasonRemoved = "removed by Kafka's retention"
 	reasonDamaged = "damaged"
 	reasonMissing = "not in the topic"
+	reasonMark    = "no block: the mark of another producer's transaction"
 )
 
 // ID is as buffer.Partition says.
@@ -130,13 +132,19 @@ func (p *partition) note(from, next buffer.Offset, batch buffer.Batch) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.answered, p.broken = now, brokenPlace{}
+	p.answered = now
+	if from <= p.broken.at && p.broken.at < batch.Next { // others read elsewhere meanwhile
+		p.broken = brokenPlace{}
+	}
 	if len(batch.Blocks) > 0 || len(batch.Lost) > 0 || next <= from {
 		p.read = now
 	}
 	p.position = max(p.position, batch.Next)
 	if n := len(batch.Blocks); n > 0 {
-		last := batch.Blocks[n-1]
+		first, last := batch.Blocks[0], batch.Blocks[n-1]
+		if _, anchored := p.anchors.before(last.Offset); !anchored { // else nothing would anchor a commit within the batch
+			p.anchors.add(anchor{first.Offset, sum(first.Data)})
+		}
 		p.anchors.add(anchor{last.Offset, sum(last.Data)})
 	}
 }
@@ -169,7 +177,7 @@ func (p *partition) unreadable(ctx context.Context, from buffer.Offset, err erro
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubted = true
+	p.doubts++
 	if !damaged(err) {
 		return buffer.Batch{}, fmt.Errorf("%w: %w", buffer.ErrUnavailable, err)
 	}
@@ -205,7 +213,7 @@ func (l *lane) fetch(ctx context.Context, partition int, from buffer.Offset, max
 
 // collect copies the blocks from an offset on out of an answer. What is missing between them is told as lost.
 func (l *lane) collect(records kafka.RecordReader, from buffer.Offset, maxBytes int) (buffer.Batch, error) {
-	c := collecting{bytes: l.s.room(), next: from}
+	c := collecting{bytes: l.s.room(), next: from, newest: l.newest}
 	for {
 		m, err := records.ReadRecord()
 		if errors.Is(err, io.EOF) {
@@ -224,6 +232,7 @@ func (l *lane) collect(records kafka.RecordReader, from buffer.Offset, maxBytes 
 	}
 	if len(c.blocks) == 0 {
 		l.s.recycle(c.bytes)
+		c.passMarks(records)
 		return buffer.NewBatch(nil, c.lost, c.next, nil), nil
 	}
 	at := 0
@@ -248,6 +257,7 @@ type collecting struct {
 	bytes  *room
 	lost   []buffer.Loss
 	next   buffer.Offset
+	newest int64 // version of messages that is known
 }
 
 // errFull ends a collecting: the next block does not fit.
@@ -269,7 +279,7 @@ func (c *collecting) add(m *kafka.Record, maxBytes int) error {
 	if len(c.blocks) > 0 && len(c.bytes.b)+size > maxBytes {
 		return errFull
 	}
-	b, err := blockOf(m)
+	b, err := blockOf(m, c.newest)
 	if err != nil {
 		return err
 	}
@@ -281,6 +291,22 @@ func (c *collecting) add(m *kafka.Record, maxBytes int) error {
 	}
 	c.blocks, c.sizes, c.next = append(c.blocks, b), append(c.sizes, size), offset+1
 	return nil
+}
+
+// passMarks passes over marks of transactions, which kafka-go keeps to itself. Only producers that are not ours leave them, but
+// nothing behind them could be read.
+func (c *collecting) passMarks(records kafka.RecordReader) {
+	stream, ok := records.(*protocol.RecordStream)
+	if !ok {
+		return
+	}
+	for _, batch := range stream.Records {
+		if mark, ok := batch.(*protocol.ControlBatch); ok && buffer.Offset(mark.BaseOffset) >= c.next {
+			next := buffer.Offset(mark.BaseOffset) + 1 // there is one in a batch
+			c.lost = append(c.lost, buffer.Loss{Span: buffer.Span{From: c.next, To: next}, Reason: reasonMark})
+			c.next = next
+		}
+	}
 }
 
 // room is memory for blocks that were read.

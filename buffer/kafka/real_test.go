@@ -1,21 +1,169 @@
 package kafka
 
 import (
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"hash"
+	"net"
 	"testing"
+	"time"
 
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/buffertest"
 	"github.com/ingestgw/ingestgw/internal/stack"
 )
 
 // realKafka marks a test that runs brokers of Apache Kafka: -short leaves it out.
-func realKafka(t *testing.T, brokers int) *stack.Kafka {
+func realKafka(t *testing.T, brokers int, config map[string]string) *stack.Kafka {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs brokers of Apache Kafka; left out with -short")
 	}
-	return stack.StartKafka(t, stack.KafkaSpec{Brokers: brokers})
+	t.Parallel()
+	return stack.StartKafka(t, stack.KafkaSpec{Brokers: brokers, Config: config})
 }
 
 func TestStoreKeepsItsPromisesOnApacheKafka(t *testing.T) {
-	buffertest.Run(t, suite(realKafka(t, 1).Addrs()))
+	buffertest.Run(t, suite(realKafka(t, 1, nil).Addrs()))
+}
+
+// secured is an Apache Kafka with a second listener where clients have to say who they are, and proxies before both.
+type secured struct {
+	*stack.Kafka
+	wire          *wire
+	plain, secure string
+}
+
+func startSecured(t *testing.T) *secured {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs brokers of Apache Kafka; left out with -short")
+	}
+	s := &secured{wire: newWire()}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	s.plain = s.wire.proxy(t, func() string { return s.Addrs()[0] })
+	s.secure = s.wire.proxy(t, func() string { return l.Addr().String() })
+	s.Kafka = realKafka(t, 1, map[string]string{
+		"listeners":                                           "PLAINTEXT://{kafka},CONTROLLER://{controller},SECURE://" + l.Addr().String(),
+		"advertised.listeners":                                "PLAINTEXT://" + s.plain + ",SECURE://" + s.secure,
+		"listener.security.protocol.map":                      "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_PLAINTEXT",
+		"listener.name.secure.sasl.enabled.mechanisms":        "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		"listener.name.secure.plain.sasl.jaas.config":         `org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret of ingestgw";`,
+		"listener.name.secure.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+		"listener.name.secure.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+	})
+	client := &kafka.Client{Addr: kafka.TCP(s.plain)}
+	for m, h := range map[kafka.ScramMechanism]func() hash.Hash{kafka.ScramMechanismSha256: sha256.New, kafka.ScramMechanismSha512: sha512.New} {
+		user := kafka.UserScramCredentialsUpsertion{Name: "gateway", Mechanism: m, Iterations: 4096, Salt: []byte("salt")}
+		if user.SaltedPassword, err = pbkdf2.Key(h, "secret of ingestgw", user.Salt, user.Iterations, h().Size()); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.AlterUserScramCredentials(soon(t), &kafka.AlterUserScramCredentialsRequest{Upsertions: []kafka.UserScramCredentialsUpsertion{user}})
+		if err != nil || answer.Results[0].Error != nil {
+			t.Fatal(err, answer)
+		}
+	}
+	return s
+}
+
+// What we send is sent through proxies, which see the version of every request; the broker says which ones it takes.
+func TestEveryRequestIsOfAVersionThatApacheKafkaTakes(t *testing.T) {
+	k := startSecured(t)
+	for _, mechanism := range []string{"", saslPlain, saslSCRAM256, saslSCRAM512} {
+		cfg := testConfig([]string{k.plain})
+		if mechanism != "" {
+			cfg.Brokers = []string{k.secure}
+			cfg.SASL = SASLConfig{Mechanism: mechanism, User: "gateway", PasswordFile: textFile(t, "secret of ingestgw")}
+		}
+		wantServed(t, cfg)
+		s, other := mustOpen(t, cfg, nil), mustOpen(t, cfg, nil)
+		if _, err := s.Stats(soon(t)); err != nil {
+			t.Error(err)
+		}
+		first := consume(t, s, "another")
+		first.owns(1)
+		second := consume(t, other, "another")
+		second.stop()
+		first.stop()
+	}
+	client := &kafka.Client{Addr: kafka.TCP(k.Addrs()...)}
+	answer, err := client.ApiVersions(soon(t), &kafka.ApiVersionsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := map[kmsg.Key]kafka.ApiVersionsResponseApiKey{}
+	for _, one := range answer.ApiKeys {
+		takes[kmsg.Key(one.ApiKey)] = one
+	}
+	sent := map[kmsg.Key]bool{}
+	for v, n := range k.wire.versions() {
+		key := kmsg.Key(v.key)
+		sent[key] = true
+		if most, ok := takes[key]; !ok || int(v.version) < most.MinVersion || int(v.version) > most.MaxVersion {
+			t.Errorf("%d requests %s of version %d were sent; the broker takes %d to %d", n, key.Name(), v.version, most.MinVersion, most.MaxVersion)
+		} else {
+			t.Logf("%s v%d (%d to %d)", key.Name(), v.version, most.MinVersion, most.MaxVersion)
+		}
+	}
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.OffsetFetch, kmsg.FindCoordinator,
+		kmsg.JoinGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.SyncGroup, kmsg.SASLHandshake, kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DescribeConfigs, kmsg.SASLAuthenticate} {
+		if !sent[key] {
+			t.Errorf("no request %s was seen", key.Name())
+		}
+	}
+	for _, mechanism := range []string{saslPlain, saslSCRAM256, saslSCRAM512} {
+		cfg := testConfig([]string{k.secure})
+		cfg.SASL = SASLConfig{Mechanism: mechanism, User: "gateway", PasswordFile: textFile(t, "another secret")}
+		wantRefused(t, cfg, "uthentication", "another secret")
+	}
+}
+
+func TestForwardingGoesOnWhenTheCoordinatorIsKilled(t *testing.T) {
+	k := realKafka(t, 3, nil)
+	cfg := testConfig(k.Addrs())
+	cfg.AppendTimeout = 15 * time.Second
+	s := mustOpen(t, cfg, nil)
+	put(t, s, 9)
+	group := consume(t, s, "g")
+	parts := group.owns(3)
+	for n, p := range parts {
+		save(t, p, buffer.Offset(n))
+	}
+	l := s.lane(buffer.Main)
+	answer, err := l.client.FindCoordinator(soon(t), &kafka.FindCoordinatorRequest{Key: "g", KeyType: kafka.CoordinatorKeyTypeConsumer})
+	if err != nil || answer.Error != nil {
+		t.Fatal(err, answer)
+	}
+	k.Brokers[answer.Coordinator.NodeID].Kill()
+	killed := time.Now()
+	all := put(t, s, 3) // some of them wait for a new leader
+	t.Logf("blocks were stored again after %v", time.Since(killed))
+	eventually(t, "nothing can be saved", func() bool {
+		err := parts[0].Save(soon(t), progressOf(parts[0], 0))
+		if errors.Is(err, buffer.ErrFenced) {
+			t.Errorf("save: %v", err)
+		}
+		return errors.Is(err, buffer.ErrUnavailable)
+	})
+	for n, p := range parts {
+		save(t, p, buffer.Offset(n), buffer.Span{From: 10, To: 12})
+	}
+	t.Logf("progress was saved again after %v", time.Since(killed))
+	for n, p := range parts {
+		wantDone(t, load(t, p), buffer.Offset(n), buffer.Span{From: 10, To: 12})
+	}
+	wantKept(t, parts)
+	if group.begun() != 3 {
+		t.Errorf("partitions were handed out %d times", group.begun())
+	}
+	wantStored(t, s, all)
 }

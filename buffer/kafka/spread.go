@@ -14,6 +14,7 @@ type spread struct {
 	targets []target
 	turn    int // where the search begins, so that equal ones take turns
 	acked   time.Time
+	probed  time.Time // when a try was last taken to lag though no other block had been acknowledged since
 }
 
 // A target is what is known of one partition.
@@ -46,7 +47,9 @@ func (s *spread) take(n int, avoid []int) (partition int, wait time.Duration, ok
 		p := (s.turn + i) % n
 		t := &s.targets[p]
 		switch {
-		case slices.Contains(avoid, p) || t.stalled > 0:
+		case slices.Contains(avoid, p):
+		case t.stalled > 0: // what stalls may end any time
+			wait = min(wait, leaveOutMin)
 		case now.Before(t.until):
 			wait = min(wait, t.until.Sub(now))
 		case best < 0 || t.inFlight < s.targets[best].inFlight:
@@ -70,17 +73,21 @@ type try struct {
 	ended     bool
 }
 
-// overtake says whether a try lags behind the other blocks: one of them was acknowledged since it began, or there are none to
-// tell by. No others go to its partition then until it has ended. It says so once.
-func (s *spread) overtake(y *try) bool {
+// overtake says whether a try lags behind the other blocks: one of them was acknowledged since it began. When nothing is, that may be
+// because there is nothing else or because everything stalls, so one try in each period is taken to lag. No others go to its partition
+// then until it has ended. It says so once.
+func (s *spread) overtake(y *try, period time.Duration) bool {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	inFlight := 0
-	for i := range s.targets {
-		inFlight += s.targets[i].inFlight - s.targets[i].stalled
-	}
-	if y.ended || y.overtaken || !s.acked.After(y.began) && inFlight > 1 {
+	if y.ended || y.overtaken {
 		return false
+	}
+	if !s.acked.After(y.began) {
+		if now.Sub(s.probed) < period {
+			return false
+		}
+		s.probed = now
 	}
 	y.overtaken = true
 	s.targets[y.partition].stalled++

@@ -28,7 +28,7 @@ const (
 	safeRetention = 24 * time.Hour
 	// checkEvery is how often the topic's configuration is looked at again.
 	checkEvery = 3 * time.Minute
-	// checkAnew is how soon after it could not be looked at.
+	// checkAnew is how soon when it could not be looked at, or is refused.
 	checkAnew = 5 * time.Second
 )
 
@@ -104,6 +104,13 @@ func (l *lane) examine(ctx context.Context, meta *kafka.MetadataResponse) *topic
 	if err != nil {
 		l.log.Warn("cannot check whether acknowledged samples are safe in the topic: allow DescribeConfigs to this user", "err", err)
 		l.s.metrics.unsafe(l.topic, map[string]string{"unknown": ""})
+		if before := l.known.Load(); before != nil {
+			t.maxBlock = before.maxBlock
+		}
+		t.unread = true
+		if l.s.cfg.Strict {
+			t.refused = fmt.Errorf("topic %s: %w: cannot check whether it is safe, and INGESTGW_KAFKA_STRICT=true: %w", l.topic, buffer.ErrUnavailable, err)
+		}
 		return t
 	}
 	if n, err := strconv.Atoi(config["max.message.bytes"]); err == nil {

@@ -1,0 +1,191 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/ingestgw/ingestgw/buffer"
+)
+
+// stalling is a Store on three brokers that can be frozen, each of which leads every third partition.
+func stalling(t *testing.T, partitions int, hedge, limit time.Duration) (*Store, *wire) {
+	w := newWire()
+	c := fakeKafka(t, kfake.ListenFn(w.listen()))
+	cfg := testConfig(c.ListenAddrs())
+	cfg.Partitions, cfg.HedgeAfter, cfg.AppendTimeout = partitions, hedge, limit
+	return placed(t, c, cfg), w
+}
+
+func TestFrozenBrokerHoldsNoOtherBlock(t *testing.T) {
+	t.Parallel()
+	const hedge, limit = 400 * time.Millisecond, 4 * time.Second
+	for name, thaws := range map[string]bool{"and it thaws": true, "for longer than a block may take": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, w := stalling(t, 3, hedge, limit)
+			put(t, s, 6) // connections to all
+			w.freeze(0)
+			began := time.Now()
+			var all []*paper
+			var first *paper // that went to it
+			for range 30 {
+				start := time.Now()
+				all = append(all, put(t, s, 1)...)
+				took := time.Since(start)
+				if took > hedge/2 && first == nil {
+					first = all[len(all)-1]
+				} else if took > hedge/2 {
+					t.Errorf("a block took %v though it is known that a broker stalls", took)
+				}
+				if took > hedge+time.Second {
+					t.Errorf("a block took %v, KAFKA_HEDGE_AFTER is %v", took, hedge)
+				}
+			}
+			if first == nil || w.heldBy(0) != 1 {
+				t.Fatalf("%d blocks went to the frozen broker", w.heldBy(0))
+			}
+			if n := testutil.ToFloat64(s.metrics.hedged); n != 1 {
+				t.Errorf("%v blocks were written elsewhere too", n)
+			}
+			if time.Since(began) < limit && first.released.Load() > 0 {
+				t.Error("the block's bytes were given back before the request with them had ended")
+			}
+			if thaws {
+				w.thaw(0)
+			}
+			for _, p := range all {
+				p.wantReleased(t)
+			}
+			if took := time.Since(began); !thaws && took < limit {
+				t.Errorf("the bytes were given back after %v, when the request had not ended", took)
+			}
+			if !thaws {
+				w.thaw(0)
+			}
+			eventually(t, "the block is there twice", func() bool { return wantStored(t, s, all) == 6+1 })
+			eventually(t, "the broker gets blocks again", func() bool {
+				before := len(stored(t, s)[0])
+				put(t, s, 3)
+				return len(stored(t, s)[0]) > before
+			})
+		})
+	}
+}
+
+func TestWhenEverythingStallsNothingIsWrittenTwiceInAStorm(t *testing.T) {
+	t.Parallel()
+	const hedge, limit = 200 * time.Millisecond, 2 * time.Second
+	s, w := stalling(t, 3, hedge, limit)
+	put(t, s, 6)
+	for node := range 3 {
+		w.freeze(node)
+	}
+	began := time.Now()
+	var all []*paper
+	var under sync.WaitGroup
+	for range 40 {
+		p := newPaper()
+		all = append(all, p)
+		under.Go(func() {
+			if err := s.Append(soon(t), buffer.Main, p.Block); !errors.Is(err, buffer.ErrUnavailable) {
+				t.Errorf("append: %v", err)
+			}
+		})
+	}
+	under.Wait()
+	if took := time.Since(began); took < limit || took > limit+time.Second {
+		t.Errorf("the blocks were given up after %v, want %v", took, limit)
+	}
+	if n, most := testutil.ToFloat64(s.metrics.hedged), float64(limit/hedge); n < 1 || n > most {
+		t.Errorf("%v of %d blocks were written elsewhere too, want 1 to %v", n, len(all), most)
+	}
+	for node := range 3 {
+		w.thaw(node)
+	}
+	began = time.Now()
+	eventually(t, "blocks are stored again", func() bool { return s.Append(soon(t), buffer.Main, newPaper().Block) == nil })
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %v after the brokers had come back", took)
+	}
+	for _, p := range all {
+		p.wantReleased(t)
+	}
+}
+
+// Two blocks on a frozen broker, and no others that would overtake them.
+func TestFewBlocksOnAFrozenBrokerAreWrittenElsewhere(t *testing.T) {
+	t.Parallel()
+	s, w := stalling(t, 6, 300*time.Millisecond, 5*time.Second)
+	put(t, s, 6)
+	w.freeze(0)
+	defer w.thaw(0)
+	l := s.lane(buffer.Main)
+	var under sync.WaitGroup
+	for i, partition := range []int{0, 3} { // those that it leads
+		l.spread.mu.Lock()
+		l.spread.turn = partition + 5
+		l.spread.mu.Unlock()
+		p := newPaper()
+		under.Go(func() {
+			if err := s.Append(soon(t), buffer.Main, p.Block); err != nil {
+				t.Errorf("append: %v", err)
+			}
+		})
+		eventually(t, "it is on its way", func() bool { return w.heldBy(0) == i+1 })
+	}
+	under.Wait()
+}
+
+func TestAppendEndsWhenItsCallerGoes(t *testing.T) {
+	t.Parallel()
+	s, w := stalling(t, 3, time.Second, 3*time.Second)
+	put(t, s, 3)
+	for node := range 3 {
+		w.freeze(node)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	p := newPaper()
+	began := time.Now()
+	err := s.Append(ctx, buffer.Main, p.Block)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+		t.Errorf("append: %v after %v", err, time.Since(began))
+	}
+	if p.released.Load() > 0 {
+		t.Error("the bytes were given back while the request was under way")
+	}
+	for node := range 3 {
+		w.thaw(node)
+	}
+	p.wantReleased(t)
+}
+
+func TestCloseGivesUpBlocksThatStall(t *testing.T) {
+	t.Parallel()
+	s, w := stalling(t, 3, time.Second, 30*time.Second)
+	put(t, s, 3)
+	for node := range 3 {
+		w.freeze(node)
+		defer w.thaw(node)
+	}
+	p := newPaper()
+	answer := make(chan error, 1)
+	go func() { answer <- s.Append(soon(t), buffer.Main, p.Block) }() // ends with Close
+	eventually(t, "the block is on its way", func() bool { return w.heldBy(0)+w.heldBy(1)+w.heldBy(2) > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("close: %v", err)
+	}
+	if err := <-answer; err == nil || time.Since(began) > 2*time.Second {
+		t.Errorf("append: %v after %v", err, time.Since(began))
+	}
+	p.wantReleased(t)
+}
