@@ -68,6 +68,9 @@ func (c *Client) getMetrics(ctx context.Context, ep Endpoint) (*http.Response, e
 	return c.Do(req)
 }
 
+// ErrBusy says that the server, or what stands before it, answered that it cannot give its metrics now.
+var ErrBusy = errors.New("metrics cannot be had now")
+
 func checkStatus(resp *http.Response) error {
 	status := resp.StatusCode
 	switch {
@@ -77,7 +80,7 @@ func checkStatus(resp *http.Response) error {
 		return fmt.Errorf("%w: answered %d: set INGESTGW_FORWARD_METRICS_AUTH_KEY_FILE (the server's -metricsAuthKey), or the credentials "+
 			"INGESTGW_FORWARD_BASIC_AUTH_USER or INGESTGW_FORWARD_BEARER_TOKEN_FILE", ErrUnusable, status)
 	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500:
-		return fmt.Errorf("answered %d: %s", status, startOf(resp.Body))
+		return fmt.Errorf("%w: answered %d at /metrics: %s", ErrBusy, status, startOf(resp.Body))
 	default:
 		return fmt.Errorf("%w: answered %d at /metrics: %s", ErrUnusable, status, startOf(resp.Body))
 	}

@@ -47,6 +47,9 @@ type Target struct {
 // Unusable is whether the server answered in a way that only other settings can mend.
 func (t *Target) Unusable() bool { return errors.Is(t.Err, ErrUnusable) }
 
+// Busy is whether the server answers, but says that it cannot give its metrics now.
+func (t *Target) Busy() bool { return errors.Is(t.Err, ErrBusy) }
+
 // A record is a Target with what is needed to keep it up.
 type record struct {
 	Target

@@ -169,7 +169,7 @@ func (e *evidence) updateNode(n *nodeEvidence, t *downstream.Target, now time.Ti
 	} else if t.Err == nil {
 		n.lost = false
 	}
-	unusable := t.Unusable() && (n.lost || t.Last == nil && t.Polls >= unusablePolls)
+	unusable := t.Unusable() && (n.lost || t.Last == nil && t.Polls >= unusablePolls) || t.Busy() && n.lost
 	n.byTime = e.cfg.SettleMode == settleAuto && (n.jumping || unusable)
 	n.look(t)
 }

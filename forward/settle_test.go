@@ -699,6 +699,30 @@ func TestUnreadableMetricsFallBackToTime(t *testing.T) {
 	})
 }
 
+// A proxy may answer 5xx for the metrics for ever, and pass samples on.
+func TestMetricsThatAreNeverGivenFallBackToTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t, 1, 1, nil)
+		st.with("n0", func(a *actor) { a.answers = fmt.Errorf("%w: answered 502", downstream.ErrBusy) })
+		time.Sleep(30 * second)
+		if st.mayPost("n0") {
+			t.Error("posted to before it is certain that its metrics do not come")
+		}
+		time.Sleep(time.Minute)
+		off := st.post("n0", "s0")
+		time.Sleep(70 * second)
+		st.wantSettled(off, 150*second, 165*second)
+		if st.logs.count("the metrics of 10.0.0.0:8480 cannot be read") == 0 {
+			t.Error("not said")
+		}
+		st.down("n0")
+		time.Sleep(2 * time.Minute)
+		if st.mayPost("n0") {
+			t.Error("a node that does not answer at all is none to post to")
+		}
+	})
+}
+
 func TestWatchInsistsOnReadableMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStage(t, 1, 1, func(c *SettleConfig) { c.SettleMode = settleWatch })
