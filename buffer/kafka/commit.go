@@ -177,3 +177,93 @@ func (p *partition) committedBySomebodyElse(c commit) bool {
 	ours := c.writer == p.member.writer
 	return !ours && (c.offset != p.commit.offset || c.writer != p.commit.writer)
 }
+
+// commit commits an offset of a partition as a member of the current generation.
+func (m *member) commit(ctx context.Context, p *partition, c kafka.OffsetCommit) error {
+	m.mu.Lock()
+	g, h := m.generation, m.holding[place{p.lane.topic, p.number}]
+	ours, may := h != nil && h.partition == p, g != nil && m.compared
+	m.mu.Unlock()
+	switch {
+	case !ours:
+		return buffer.ErrFenced
+	case !may:
+		return fmt.Errorf("%w: the consumer group is between two generations", buffer.ErrUnavailable)
+	}
+	answer, err := p.lane.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
+		GroupID: m.group, GenerationID: int(g.ID), MemberID: g.MemberID,
+		Topics: map[string][]kafka.OffsetCommit{p.lane.topic: {c}},
+	})
+	if err == nil {
+		err = errors.New("the coordinator's answer says nothing of it")
+		for _, one := range answer.Topics[p.lane.topic] {
+			if one.Partition == c.Partition {
+				err = one.Error
+			}
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kafka.OffsetMetadataTooLarge):
+		return err
+	case errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.FencedInstanceID):
+		return m.stale(p, g, err)
+	}
+	return fmt.Errorf("%w: %w", buffer.ErrUnavailable, err)
+}
+
+// stale is for a commit that was refused since the group has gone on without us: others have our partitions, unless we have
+// noticed meanwhile and are in the next generation ourselves.
+func (m *member) stale(p *partition, g *kafka.Generation, err error) error {
+	m.mu.Lock()
+	now := m.generation
+	m.mu.Unlock()
+	if now != g {
+		return fmt.Errorf("%w: %w", buffer.ErrUnavailable, err)
+	}
+	m.loseOne(p)
+	return fmt.Errorf("%w: %w", buffer.ErrFenced, err)
+}
+
+// committed is what the group has committed for one partition.
+func (m *member) committed(ctx context.Context, topic string, number int) (commit, error) {
+	commits, err := m.commits(ctx, map[string][]int{topic: {number}})
+	if err != nil {
+		return commit{}, err
+	}
+	c, ok := commits[place{topic, number}]
+	if !ok {
+		return commit{}, fmt.Errorf("%w: the coordinator's answer says nothing of it", buffer.ErrUnavailable)
+	}
+	return c, nil
+}
+
+// commits is what the group has committed for these partitions.
+func (m *member) commits(ctx context.Context, asked map[string][]int) (map[place]commit, error) {
+	var client *kafka.Client
+	for topic := range asked {
+		client = m.lanes[topic].client // any will do
+	}
+	answer, err := client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: m.group, Topics: asked})
+	if err == nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("committed offsets: %w: %w", buffer.ErrUnavailable, err)
+	}
+	commits := map[place]commit{}
+	for topic, list := range answer.Topics {
+		for _, one := range list {
+			if one.Error != nil {
+				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w: %w", topic, one.Partition, buffer.ErrUnavailable, one.Error)
+			}
+			c, err := parseCommit(one.CommittedOffset, one.Metadata)
+			if err != nil {
+				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w", topic, one.Partition, err)
+			}
+			commits[place{topic, one.Partition}] = c
+		}
+	}
+	return commits, nil
+}
