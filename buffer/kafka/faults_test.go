@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -285,23 +286,30 @@ func TestTopicMadeAnewWhileItIsReadIsHandedOutAnew(t *testing.T) {
 				for {
 					_, err := p.Read(soon(t), 20, 1<<20)
 					if !errors.Is(err, buffer.ErrUnavailable) {
-						answer.Store(err)
+						answer.Store(fmt.Errorf("read: %w", err))
 						return
 					}
 				}
 			}
 			if c.waiting {
 				go read() // ends when the topic has been found out, or with its deadline
-				asked := k.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
-				if err := asked.Wait(soon(t), 1); err != nil {
-					t.Fatal(err)
-				}
 			}
-			remake(t, k, s.lane(buffer.Main).topic, 1)
+			if err := k.DeleteTopic(s.lane(buffer.Main).topic); err != nil {
+				t.Fatal(err)
+			}
+			mine := p.Partition.(*partition)
+			doubts := func() int {
+				mine.mu.Lock()
+				defer mine.mu.Unlock()
+				return mine.doubts
+			}
+			eventually(t, "who waits has been told of an error", func() bool { return !c.waiting || doubts() > 0 })
+			if err := k.CreateTopic(s.lane(buffer.Main).topic, 1, nil); err != nil {
+				t.Fatal(err)
+			}
 			putOnceThere(t, other)
 			all := put(t, other, c.again-1)
 			if !c.waiting {
-				mine := p.Partition.(*partition)
 				mine.mu.Lock()
 				mine.answered = mine.answered.Add(-2 * silence)
 				mine.mu.Unlock()

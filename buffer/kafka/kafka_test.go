@@ -3,10 +3,12 @@ package kafka
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,15 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/buffertest"
 )
+
+// TestMain has more tests run at a time than there are processors, since most of them wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("6") // it is a number
+	}
+	os.Exit(m.Run())
+}
 
 // fakeKafka starts a Kafka of three brokers within the process.
 func fakeKafka(t testing.TB, options ...kfake.Opt) *kfake.Cluster {
@@ -155,8 +166,8 @@ func (f *faulty) ofBlock(r *produce.Request) (buffertest.Fault, error) {
 	return fault, nil
 }
 
-// suite is the promises of a Store on these brokers.
-func suite(brokers []string) buffertest.Harness {
+// suite is the promises of a Store on these brokers, which are given so long for a block.
+func suite(brokers []string, limit time.Duration) buffertest.Harness {
 	var mu sync.Mutex
 	opened := map[*Store]*faulty{}
 	start := func(t *testing.T, cfg Config) buffer.Store {
@@ -173,7 +184,11 @@ func suite(brokers []string) buffertest.Harness {
 		return opened[s.(*Store)]
 	}
 	return buffertest.Harness{
-		Open: func(t *testing.T, _ int64) buffer.Store { return start(t, testConfig(brokers)) },
+		Open: func(t *testing.T, _ int64) buffer.Store {
+			cfg := testConfig(brokers)
+			cfg.AppendTimeout = limit
+			return start(t, cfg)
+		},
 		Reopen: func(t *testing.T, s buffer.Store, crash bool) buffer.Store {
 			if crash {
 				f := faults(s)
@@ -206,7 +221,7 @@ func suite(brokers []string) buffertest.Harness {
 
 func TestStoreKeepsItsPromises(t *testing.T) {
 	t.Parallel()
-	buffertest.Run(t, suite(fakeKafka(t).ListenAddrs()))
+	buffertest.Run(t, suite(fakeKafka(t).ListenAddrs(), time.Second))
 }
 
 // greedy is a balancer that gives everything to one member.

@@ -351,3 +351,21 @@ func recommit(t *testing.T, s *Store, group string, was kfake.GroupCommit) {
 		t.Fatal(err, answer)
 	}
 }
+
+// A safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
