@@ -166,8 +166,8 @@ func (f *faulty) ofBlock(r *produce.Request) (buffertest.Fault, error) {
 	return fault, nil
 }
 
-// suite is the promises of a Store on these brokers, which are given so long for a block.
-func suite(brokers []string, limit time.Duration) buffertest.Harness {
+// suite is the promises of a Store on these brokers.
+func suite(brokers []string) buffertest.Harness {
 	var mu sync.Mutex
 	opened := map[*Store]*faulty{}
 	start := func(t *testing.T, cfg Config) buffer.Store {
@@ -184,11 +184,7 @@ func suite(brokers []string, limit time.Duration) buffertest.Harness {
 		return opened[s.(*Store)]
 	}
 	return buffertest.Harness{
-		Open: func(t *testing.T, _ int64) buffer.Store {
-			cfg := testConfig(brokers)
-			cfg.AppendTimeout = limit
-			return start(t, cfg)
-		},
+		Open: func(t *testing.T, _ int64) buffer.Store { return start(t, testConfig(brokers)) },
 		Reopen: func(t *testing.T, s buffer.Store, crash bool) buffer.Store {
 			if crash {
 				f := faults(s)
@@ -221,7 +217,7 @@ func suite(brokers []string, limit time.Duration) buffertest.Harness {
 
 func TestStoreKeepsItsPromises(t *testing.T) {
 	t.Parallel()
-	buffertest.Run(t, suite(fakeKafka(t).ListenAddrs(), time.Second))
+	buffertest.Run(t, suite(fakeKafka(t).ListenAddrs()))
 }
 
 // greedy is a balancer that gives everything to one member.

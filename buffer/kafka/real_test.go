@@ -29,7 +29,7 @@ func realKafka(t *testing.T, brokers int, config map[string]string) *stack.Kafka
 }
 
 func TestStoreKeepsItsPromisesOnApacheKafka(t *testing.T) {
-	buffertest.Run(t, suite(realKafka(t, 1, nil).Addrs(), 2*time.Second))
+	buffertest.Run(t, suite(realKafka(t, 1, nil).Addrs()))
 }
 
 // secured is an Apache Kafka with a second listener where clients have to say who they are, and proxies before both.
