@@ -201,14 +201,14 @@ func (l *leg) absorb(old *leg) {
 	}
 	l.epoch = min(l.epoch, old.epoch)
 	switch {
-	case l.crossings != nil && old.crossings == nil:
-		// The older one has not been observed. Both are followed from the first reading since its ticket.
-		l.crossings, l.before, l.passed = nil, old.before, time.Time{}
 	case l.crossings == nil && old.crossings == nil:
 		l.before = older(l.before, old.before)
 	case l.crossings == nil:
-		// The older one waits on queues that the newer one may find idle. Both are followed from the newer one's first reading.
 		l.waitFor(old)
+	case old.crossings == nil: // its bucket was filled for longer
+		observed := *l
+		l.crossings, l.before, l.passed = nil, old.before, time.Time{}
+		l.waitFor(&observed)
 	default:
 		for path, c := range old.crossings {
 			if l.crossings[path] == nil {
@@ -219,12 +219,16 @@ func (l *leg) absorb(old *leg) {
 	}
 }
 
-// waitFor makes the queues that old waits on look as if they had received rows since l's first ticket.
-func (l *leg) waitFor(old *leg) {
+// waitFor makes l, which has not been observed, follow the queues that another leg waits on, although they may have received nothing
+// since l's ticket: they look as if they had. Both are followed from l's first reading then.
+func (l *leg) waitFor(other *leg) {
+	if !other.passed.IsZero() {
+		return
+	}
 	before := *l.before
 	before.Paths = make(map[downstream.Path]downstream.Passage, len(l.before.Paths))
 	for path, p := range l.before.Paths {
-		if c := old.crossings[path]; c != nil && c.passed.IsZero() {
+		if c := other.crossings[path]; c != nil && c.passed.IsZero() {
 			p = downstream.Passage{Received: -1}
 		}
 		before.Paths[path] = p

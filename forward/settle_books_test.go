@@ -65,6 +65,14 @@ func TestMergedLegsWaitForWhatEitherWaitsFor(t *testing.T) {
 			t.Errorf("epoch %d, crossings %v, passed %v: want it to wait for s1 alone", l.epoch, l.crossings, l.passed)
 		}
 	})
+	t.Run("young one waits, old one is not observed", func(t *testing.T) {
+		l := stuck("s1")
+		l.absorb(&leg{epoch: 4, before: received(5, 2)}) // its bucket was filled for longer
+		l.observe(received(10, 3))
+		if l.epoch != 4 || l.crossings[s0] == nil || l.crossings[s1] == nil || len(l.crossings) != 2 || !l.passed.IsZero() {
+			t.Errorf("epoch %d, crossings %v, passed %v: want it to wait for s0 and s1", l.epoch, l.crossings, l.passed)
+		}
+	})
 	t.Run("both wait, for different queues", func(t *testing.T) {
 		l := stuck("s0")
 		young := l.crossings[s0]
