@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"time"
 )
@@ -22,6 +23,13 @@ const (
 // ErrUnusable says that the server answered, and its answer can be no good however often it is asked, because something has to be configured
 // otherwise.
 var ErrUnusable = errors.New("metrics cannot be used")
+
+// ErrBusy says that the server, or what stands before it, answered that it cannot give its metrics now.
+var ErrBusy = errors.New("metrics cannot be had now")
+
+// ErrNoAnswer says that the server took the connection, and did not answer in time, or not to the end. One that stands still does that,
+// and one whose page takes too long.
+var ErrNoAnswer = errors.New("no answer")
 
 // Read reads an endpoint's metrics once. Every call makes a connection of its own: were it kept, a balancer in front of several
 // servers would lead all calls to the same one, and look like a server.
@@ -45,8 +53,11 @@ func (c *Client) read(ctx context.Context, ep Endpoint, kind Kind, rd *reader) (
 	if err == nil {
 		err = checkKind(r, kind)
 	}
-	if errors.Is(err, errNotMetrics) {
+	switch {
+	case errors.Is(err, errNotMetrics):
 		err = fmt.Errorf("%w: %w", ErrUnusable, err)
+	case err != nil:
+		err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read metrics of %s %s: %w", kind, ep, err)
@@ -65,11 +76,14 @@ func (c *Client) getMetrics(ctx context.Context, ep Endpoint) (*http.Response, e
 		return nil, errors.New("cannot make a URL of it") // err would repeat the key
 	}
 	req.Close = true
-	return c.Do(req)
+	connected := false
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
+	resp, err := c.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil && connected {
+		err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
+	return resp, err
 }
-
-// ErrBusy says that the server, or what stands before it, answered that it cannot give its metrics now.
-var ErrBusy = errors.New("metrics cannot be had now")
 
 func checkStatus(resp *http.Response) error {
 	status := resp.StatusCode

@@ -32,6 +32,8 @@ type Target struct {
 	Err error
 	// FailingSince is when the first of the failed polls since the last good one began; zero when the last poll was good.
 	FailingSince time.Time
+	// FailedPolls counts the polls that failed since the last good one.
+	FailedPolls int
 	// AliveSince is when the first of an unbroken row of good polls ended; zero when the last poll failed. A row is broken by a
 	// failed poll, and by a longer time between two polls than there should be.
 	AliveSince time.Time
@@ -50,6 +52,9 @@ func (t *Target) Unusable() bool { return errors.Is(t.Err, ErrUnusable) }
 // Busy is whether the server answers, but says that it cannot give its metrics now.
 func (t *Target) Busy() bool { return errors.Is(t.Err, ErrBusy) }
 
+// Mute is whether the server takes connections, but does not answer.
+func (t *Target) Mute() bool { return errors.Is(t.Err, ErrNoAnswer) }
+
 // A record is a Target with what is needed to keep it up.
 type record struct {
 	Target
@@ -65,7 +70,7 @@ func (t *record) good(r *Reading, maxGap time.Duration) {
 	if last == nil || t.Err != nil || r.Ended.Sub(last.Ended) > maxGap {
 		t.AliveSince = r.Ended
 	}
-	t.Err, t.FailingSince, t.Last = nil, time.Time{}, r
+	t.Err, t.FailingSince, t.FailedPolls, t.Last = nil, time.Time{}, 0, r
 	if last != nil && !r.SameProcess(last) {
 		t.restarted(last, r)
 	}
@@ -75,6 +80,7 @@ func (t *record) good(r *Reading, maxGap time.Duration) {
 // failed takes in a poll that failed.
 func (t *record) failed(begun time.Time, err error) {
 	t.Polls++
+	t.FailedPolls++
 	t.Err, t.AliveSince = err, time.Time{}
 	if t.FailingSince.IsZero() {
 		t.FailingSince = begun

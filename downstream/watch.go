@@ -2,6 +2,7 @@ package downstream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -17,9 +18,11 @@ import (
 const (
 	// pollInterval is the time between two polls of a server, unless its page is so large that it has to be longer.
 	pollInterval = time.Second
-	// maxPollInterval is the longest time between two polls of a server that fails, so that its return is noticed soon.
+	// maxPollInterval is the longest time between two polls of a server that fails, so that its return is noticed soon. One that
+	// may have made a page for each is given half the time of good polls at least.
 	maxPollInterval = 5 * time.Second
 	// insertTimeout is long, since a vminsert in trouble takes seconds to render its page, and nothing follows from a failed poll.
+	// A page that is so large that it is polled less often may take as long as the time between polls.
 	insertTimeout = 20 * time.Second
 	// StorageTimeout bounds a poll of a vmstorage, and with it how long one can stand still without being noticed.
 	StorageTimeout = 3 * time.Second
@@ -284,10 +287,6 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 		}
 	}
 	defer w.metrics.forget(t.Kind, t.Endpoint)
-	timeout := insertTimeout
-	if t.Kind == VMStorage {
-		timeout = StorageTimeout
-	}
 	complaint := complaint{
 		log: w.log.With("kind", t.Kind, "target", t.Endpoint.String()),
 		wrong: "metrics cannot be read; without them it is not known when what was sent is safe. " +
@@ -295,7 +294,9 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 			"and, if they cannot be read at all, INGESTGW_FORWARD_SETTLE_MODE=time",
 		right: "metrics can be read again",
 	}
+	usual := pollInterval // while polls are good
 	for failures := 0; ; {
+		timeout := pollTimeout(t.Kind, usual)
 		begun := time.Now()
 		pollCtx, cancel := context.WithTimeout(ctx, timeout)
 		r, err := read(pollCtx, t.Endpoint, t.Kind)
@@ -303,11 +304,14 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 		if ctx.Err() != nil {
 			return
 		}
-		failures++
+		var wait time.Duration
 		if err == nil {
-			failures = 0
+			failures, usual = 0, w.interval(r)
+			wait = usual
+		} else {
+			failures++
+			wait = waitAfter(err, failures, usual)
 		}
-		wait := w.interval(r, failures)
 		w.note(t, begun, r, err, timeout, wait)
 		complaint.say(err)
 		if !sleep(ctx, jitter(wait)) {
@@ -332,11 +336,25 @@ func (w *Watch) note(t *record, begun time.Time, r *Reading, err error, timeout,
 	}
 }
 
-// interval is how long to wait for the next poll.
-func (w *Watch) interval(r *Reading, failures int) time.Duration {
-	if r == nil {
-		return min(pollInterval*time.Duration(failures), maxPollInterval)
+// pollTimeout is how long a poll of a server may take that is polled that often.
+func pollTimeout(kind Kind, usual time.Duration) time.Duration {
+	if kind == VMStorage {
+		return StorageTimeout
 	}
+	return max(insertTimeout, usual)
+}
+
+// waitAfter is how long to wait for the next poll after so many that failed, the last one with err.
+func waitAfter(err error, failures int, usual time.Duration) time.Duration {
+	wait := min(pollInterval*time.Duration(failures), maxPollInterval)
+	if errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrBusy) || errors.Is(err, ErrUnusable) { // it was no refusal
+		wait = max(wait, usual/2)
+	}
+	return wait
+}
+
+// interval is how long to wait for the next poll after a good one.
+func (w *Watch) interval(r *Reading) time.Duration {
 	cost := cpuPerPage + time.Duration(float64(r.Size)/bytesPerCPUSecond*float64(time.Second))
 	return max(pollInterval, costShare*cost*time.Duration(max(1, w.cfg.Pollers)))
 }

@@ -98,16 +98,29 @@ type servers struct {
 	pages map[string]*Reading // by address; none fails
 	polls map[string][]time.Time
 	hangs map[string]bool
+	fails map[string]error // what those without a page answer instead of nothing
 }
 
 func newServers() *servers {
-	return &servers{pages: map[string]*Reading{}, polls: map[string][]time.Time{}, hangs: map[string]bool{}}
+	return &servers{pages: map[string]*Reading{}, polls: map[string][]time.Time{}, hangs: map[string]bool{}, fails: map[string]error{}}
 }
 
 func (s *servers) set(addr string, r *Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pages[addr] = r
+}
+
+func (s *servers) fail(addr string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages[addr], s.fails[addr] = nil, err
+}
+
+func (s *servers) hang(addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hangs[addr] = true
 }
 
 func (s *servers) pollsOf(addr string) int {
@@ -119,11 +132,14 @@ func (s *servers) pollsOf(addr string) int {
 func (s *servers) read(ctx context.Context, ep Endpoint, _ Kind) (*Reading, error) {
 	s.mu.Lock()
 	s.polls[ep.Addr] = append(s.polls[ep.Addr], time.Now())
-	page, hangs := s.pages[ep.Addr], s.hangs[ep.Addr]
+	page, hangs, fails := s.pages[ep.Addr], s.hangs[ep.Addr], s.fails[ep.Addr]
 	s.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if page == nil && fails != nil {
+		return nil, fails
 	}
 	if page == nil {
 		return nil, fmt.Errorf("nobody at %s", ep.Addr)
@@ -257,6 +273,66 @@ func TestServerThatFailsIsTriedAgainSoon(t *testing.T) {
 			t.Errorf("got %+v", node)
 		}
 	})
+}
+
+func TestServerThatMayHaveMadeAPageForNothingIsGivenTime(t *testing.T) {
+	const addr = "10.0.0.1:8480"
+	for name, test := range map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"refused":     {errors.New("connection refused"), maxPollInterval},
+		"no answer":   {fmt.Errorf("%w: time-out", ErrNoAnswer), 20400 * time.Millisecond},
+		"busy":        {fmt.Errorf("%w: answered 503", ErrBusy), 20400 * time.Millisecond},
+		"not metrics": {fmt.Errorf("%w: answered 401", ErrUnusable), 20400 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServers()
+				page := vminsertPage()
+				page.Size = 9e6 // polled every 40.8 s
+				s.set(addr, page)
+				w, _ := watching(t, WatchConfig{Pollers: 2}, &dns{}, s, addr)
+				time.Sleep(time.Second)
+				s.fail(addr, test.err)
+				time.Sleep(2 * time.Minute)
+				if got := w.State().Nodes[addr].Interval; got != test.want {
+					t.Errorf("interval %s, want %s", got, test.want)
+				}
+				before := s.pollsOf(addr)
+				time.Sleep(20 * test.want)
+				if n := s.pollsOf(addr) - before; n < 18 || n > 22 {
+					t.Errorf("%d polls in 20 times %s", n, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestLargePageMayTakeAsLongAsThereIsBetweenPolls(t *testing.T) {
+	const addr = "10.0.0.1:8480"
+	for size, want := range map[int64]time.Duration{30e3: insertTimeout, 9e6: insertTimeout, 90e6: 200400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServers()
+			page := vminsertPage()
+			page.Size = size
+			s.set(addr, page)
+			w, _ := watching(t, WatchConfig{Pollers: 1}, &dns{}, s, addr)
+			time.Sleep(500 * time.Millisecond)
+			s.hang(addr)
+			for s.pollsOf(addr) < 2 {
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(want - time.Second)
+			if node := w.State().Nodes[addr]; node.FailedPolls != 0 {
+				t.Errorf("a page of %d bytes: given up after %s, want %s", size, want-time.Second, want)
+			}
+			time.Sleep(2 * time.Second)
+			if node := w.State().Nodes[addr]; node.FailedPolls != 1 || !errors.Is(node.Err, context.DeadlineExceeded) {
+				t.Errorf("a page of %d bytes: %d failed polls after %s, %v", size, node.FailedPolls, want+time.Second, node.Err)
+			}
+		})
+	}
 }
 
 func TestHangingServerCostsOneTimeout(t *testing.T) {

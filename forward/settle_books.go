@@ -34,7 +34,8 @@ type bucket struct {
 	sent     time.Time // when the last block in it had got its 2xx
 	storages int       // epoch of the storages before the first POST
 	legs     map[string]*leg
-	byTime   bool // some of it went to nodes that cannot be watched
+	byTime   bool           // some of it went to nodes that cannot be watched
+	clocked  map[string]int // epochs of those nodes, as far as they have any
 	parts    map[settlePartition]spans
 }
 
@@ -153,6 +154,9 @@ func (b *bucket) board(t ticket) {
 	b.storages = min(b.storages, t.storages)
 	if t.byTime {
 		b.byTime = true
+		if t.node != "" {
+			b.clock(t.node, t.epoch)
+		}
 		return
 	}
 	l := b.legs[t.node]
@@ -162,6 +166,15 @@ func (b *bucket) board(t ticket) {
 	}
 	l.epoch = min(l.epoch, t.epoch)
 	l.before = older(l.before, t.before)
+}
+
+func (b *bucket) clock(node string, epoch int) {
+	if b.clocked == nil {
+		b.clocked = map[string]int{}
+	}
+	if known, ok := b.clocked[node]; !ok || epoch < known {
+		b.clocked[node] = epoch
+	}
 }
 
 func older(a, b *downstream.Reading) *downstream.Reading {
@@ -178,6 +191,9 @@ func (b *bucket) absorb(old *bucket) {
 	b.sent = later(b.sent, old.sent)
 	b.storages = min(b.storages, old.storages)
 	b.byTime = b.byTime || old.byTime
+	for node, epoch := range old.clocked {
+		b.clock(node, epoch)
+	}
 	for node, l := range old.legs {
 		if mine := b.legs[node]; mine != nil {
 			mine.absorb(l)

@@ -14,7 +14,8 @@ const (
 	// unusablePolls is how many polls have to say in a row that the metrics of a node that never showed any cannot be used.
 	unusablePolls = 3
 	// unseenGrace is how long a storage that vminsert reaches and nobody here ever saw is waited for; goneGrace is the same for one
-	// that was seen before: longer than it takes vminsert to notice that it is gone.
+	// that was seen before: longer than it takes vminsert to notice that it is gone. And for a vminsert that takes connections and
+	// does not answer.
 	unseenGrace = 15 * time.Second
 	goneGrace   = 5 * time.Minute
 	// complainEvery is how often a trouble that lasts is logged again.
@@ -132,7 +133,7 @@ func (e *evidence) ticket(node string) (t ticket, ok bool) {
 	case n == nil || !e.ready:
 		return ticket{}, false
 	case n.byTime:
-		return ticket{node: node, byTime: true, storages: e.storageEpoch}, true
+		return ticket{node: node, byTime: true, epoch: n.epoch, storages: e.storageEpoch}, true
 	case n.reading == nil:
 		return ticket{}, false
 	}
@@ -169,9 +170,21 @@ func (e *evidence) updateNode(n *nodeEvidence, t *downstream.Target, now time.Ti
 	} else if t.Err == nil {
 		n.lost = false
 	}
-	unusable := t.Unusable() && (n.lost || t.Last == nil && t.Polls >= unusablePolls) || t.Busy() && n.lost
-	n.byTime = e.cfg.SettleMode == settleAuto && (n.jumping || unusable)
+	n.byTime = e.cfg.SettleMode == settleAuto && (n.jumping || n.unreadable(t, now))
 	n.look(t)
+}
+
+// unreadable is whether the node is there, and its metrics are not to be had.
+func (n *nodeEvidence) unreadable(t *downstream.Target, now time.Time) bool {
+	switch {
+	case t.Unusable():
+		return n.lost || t.Last == nil && t.Polls >= unusablePolls
+	case t.Busy():
+		return n.lost
+	case t.Mute(): // or it stands still, and would only keep posts waiting
+		return n.lost && now.Sub(t.FailingSince) >= goneGrace
+	}
+	return false
 }
 
 // look takes in the node's last reading.
@@ -190,9 +203,10 @@ func (n *nodeEvidence) look(t *downstream.Target) {
 	}
 }
 
-// isLost is whether a server has not answered for so long that it counts as dead.
+// isLost is whether a server has not answered for so long that it counts as dead. One poll that failed proves nothing, however long
+// it took.
 func isLost(t *downstream.Target, after time.Duration, now time.Time) bool {
-	return t.Err != nil && now.Sub(t.FailingSince) >= after
+	return t.FailedPolls > 1 && now.Sub(t.FailingSince) >= after
 }
 
 // storagesChanged notes that a storage may have lost what it held in memory.

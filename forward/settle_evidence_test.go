@@ -95,7 +95,7 @@ func TestStorageThatWasLostAndVanishesIsLostOnce(t *testing.T) {
 	w := newWitness()
 	w.look()
 	b := w.target("b", 2*time.Minute)
-	b.Err, b.FailingSince = errors.New("x"), w.now.Add(-time.Minute)
+	b.Err, b.FailingSince, b.FailedPolls = errors.New("x"), w.now.Add(-time.Minute), 12
 	w.state.Storages["b"] = b
 	w.look()
 	before := w.storageEpoch
@@ -180,7 +180,7 @@ func (w *witness) addAddress(storage, addr string, answers bool) {
 	t := w.target(storage, 0)
 	t.Endpoint.Addr = addr
 	if !answers {
-		t.Last, t.Err, t.FailingSince, t.AliveSince = nil, errors.New("x"), w.now.Add(-time.Hour), time.Time{}
+		t.Last, t.Err, t.FailingSince, t.FailedPolls, t.AliveSince = nil, errors.New("x"), w.now.Add(-time.Hour), 700, time.Time{}
 	}
 	w.state.Storages[storage+"/"+addr] = t
 }
@@ -194,7 +194,7 @@ func TestSilentSecondAddressDoesNotShortenTheWait(t *testing.T) {
 	w.state.Nodes["n"] = n
 	w.look()
 	b := w.state.Storages["b"]
-	b.Err, b.FailingSince = errors.New("x"), w.now.Add(-time.Hour)
+	b.Err, b.FailingSince, b.FailedPolls = errors.New("x"), w.now.Add(-time.Hour), 700
 	w.state.Storages["b"] = b
 	w.look()
 	w.now = w.now.Add(unseenGrace + time.Second)

@@ -21,18 +21,19 @@ func (b *bucket) judge(e *evidence, now time.Time) (verdict, string) {
 	if e.storageEpoch != b.storages {
 		return isDirty, e.storageCause
 	}
+	// (a): so has a vminsert. Once it has passed the rows on, it may go.
+	for name, epoch := range b.clocked { // which is never known
+		if cause := e.changed(name, epoch); cause != "" {
+			return isDirty, cause
+		}
+	}
 	passed := b.passedByTime()
 	for name, l := range b.legs {
 		if l.passed.IsZero() {
-			// (a): so has a vminsert. Once it has passed the rows on, it may go.
-			n := e.nodes[name]
-			switch {
-			case n == nil:
-				return isDirty, nodeGone
-			case n.epoch != l.epoch:
-				return isDirty, n.cause
+			if cause := e.changed(name, l.epoch); cause != "" {
+				return isDirty, cause
 			}
-			b.observe(l, n)
+			b.observe(l, e.nodes[name])
 		}
 		if l.passed.IsZero() {
 			return isUnsettled, "" // (b)
@@ -42,6 +43,17 @@ func (b *bucket) judge(e *evidence, now time.Time) (verdict, string) {
 		}
 	}
 	return b.judgeDisk(e, passed, now), ""
+}
+
+// changed is why a node is not the same process any more as in that epoch, or "".
+func (e *evidence) changed(node string, epoch int) string {
+	switch n := e.nodes[node]; {
+	case n == nil:
+		return nodeGone
+	case n.epoch != epoch:
+		return n.cause
+	}
+	return ""
 }
 
 // observe shows a leg the node's last reading if that is sure to show the POST.

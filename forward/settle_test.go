@@ -723,6 +723,58 @@ func TestMetricsThatAreNeverGivenFallBackToTime(t *testing.T) {
 	})
 }
 
+// A vminsert that stands still takes connections too, and is over it, or killed, within minutes.
+func TestMetricsThatNeverComeFallBackToTimeInTheEnd(t *testing.T) {
+	onStage(t, 1, 1, nil, func(st *stage) {
+		st.with("n0", func(a *actor) { a.answers = fmt.Errorf("%w: time-out", downstream.ErrNoAnswer) })
+		time.Sleep(goneGrace - 10*second)
+		if st.mayPost("n0") {
+			t.Error("posted to although it may stand still")
+		}
+		time.Sleep(20 * second)
+		off := st.post("n0", "s0")
+		time.Sleep(70 * second)
+		st.wantSettled(off, goneGrace+70*second, goneGrace+85*second)
+		if st.logs.count("the metrics of 10.0.0.0:8480 cannot be read") == 0 {
+			t.Error("not said")
+		}
+	})
+}
+
+func TestRestartThatIsSeenMakesDirtyWhatWentByTime(t *testing.T) {
+	onStage(t, 2, 1, nil, func(st *stage) {
+		st.with("n0", func(a *actor) { a.answers = fmt.Errorf("%w: answered 503", downstream.ErrBusy) })
+		time.Sleep(70 * second)
+		off := st.post("n0", "s0")
+		time.Sleep(10 * second)
+		st.restart("n0")
+		st.with("n0", func(a *actor) { a.answers = nil })
+		time.Sleep(60 * second)
+		st.wantDirty(off, 115*second, 130*second)
+	})
+}
+
+// With a page of 90 MB polls are minutes apart.
+func TestOneFailedPollProvesNothingHoweverLongItTook(t *testing.T) {
+	onStage(t, 1, 1, func(c *SettleConfig) { c.LostAfter = 5 * second }, func(st *stage) {
+		st.pages(90e6)
+		time.Sleep(10 * second)
+		before := st.begin("n0")
+		st.freeze("n0")
+		time.Sleep(420 * second) // the poll has failed
+		if n := st.metric("ingestgw_downstream_poll_failures_total", "10.0.0.0:8480"); n != 1 {
+			t.Fatalf("%v polls have failed", n)
+		}
+		if after, ok := st.s.begin(stageEndpoint("n0")); !ok || after.epoch != before.epoch {
+			t.Errorf("may post %v, epoch %d, before %d", ok, after.epoch, before.epoch)
+		}
+		time.Sleep(time.Hour)
+		if st.mayPost("n0") {
+			t.Error("it is lost")
+		}
+	})
+}
+
 func TestWatchInsistsOnReadableMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStage(t, 1, 1, func(c *SettleConfig) { c.SettleMode = settleWatch })
