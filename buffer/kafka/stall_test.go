@@ -24,7 +24,7 @@ func stalling(t *testing.T, partitions int, hedge, limit time.Duration) (*Store,
 
 func TestFrozenBrokerHoldsNoOtherBlock(t *testing.T) {
 	t.Parallel()
-	const hedge, limit = 400 * time.Millisecond, 4 * time.Second
+	const hedge, limit = 2 * time.Second, 6 * time.Second
 	for name, thaws := range map[string]bool{"and it thaws": true, "for longer than a block may take": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
