@@ -33,24 +33,20 @@ func (c *check) checkListeners() {
 		c.ok("listeners", "an ingestgw runs at INGESTGW_ADMIN_LISTEN=%s", c.cfg.Admin.Listen)
 		return
 	}
-	c.checkListener("INGESTGW_ADMIN_LISTEN", c.cfg.Admin.Listen, func() {
-		if c.cfg.Process.receives() { // while the other is taken, as in the running process
-			c.checkListener("INGESTGW_INGEST_LISTEN", c.cfg.Ingest.Listen, func() {})
-		}
-	})
+	c.checkListener("INGESTGW_ADMIN_LISTEN", c.cfg.Admin.Listen)
+	if c.cfg.Process.receives() {
+		c.checkListener("INGESTGW_INGEST_LISTEN", c.cfg.Ingest.Listen)
+	}
 }
 
-// checkListener tries an address, and runs then while it holds it.
-func (c *check) checkListener(setting string, addr settings.Address, then func()) {
+func (c *check) checkListener(setting string, addr settings.Address) {
 	l, err := net.Listen("tcp", string(addr))
 	if err != nil {
 		c.fail(setting, "%v", err)
-		then()
 		return
 	}
-	defer func() { _ = l.Close() }() // nothing came
+	_ = l.Close() // nothing came
 	c.ok(setting, "%s is free", addr)
-	then()
 }
 
 // checkBuffer looks whether a log can be kept where the settings say, without touching one that is there.

@@ -120,7 +120,7 @@ func (c *check) gatewayRuns(ctx context.Context) bool {
 // local is how a process on this machine reaches a listen address.
 func local(listen settings.Address, path string) *url.URL {
 	host, port, _ := net.SplitHostPort(string(listen)) // an Address is well-formed
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if unspecified(host) {
 		host = "localhost"
 	}
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: path}

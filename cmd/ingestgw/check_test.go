@@ -238,6 +238,13 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			},
 			"FAIL", []string{"INGESTGW_INGEST_LISTEN", "in use"},
 		},
+		"both listeners at one address": {
+			func(t *testing.T, _ *fakeCluster) {
+				t.Setenv("INGESTGW_INGEST_LISTEN", "127.0.0.1:9000")
+				t.Setenv("INGESTGW_ADMIN_LISTEN", "127.0.0.1:9000")
+			},
+			"FAIL", []string{"settings", "INGESTGW_INGEST_LISTEN=127.0.0.1:9000 and INGESTGW_ADMIN_LISTEN=127.0.0.1:9000"},
+		},
 		"vmselect is a vminsert": {
 			func(t *testing.T, f *fakeCluster) { t.Setenv("INGESTGW_VMSELECT_URLS", f.insert.URL) },
 			"FAIL", []string{"vmselect", "INGESTGW_VMSELECT_URLS"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -73,7 +74,24 @@ func (c *config) disagreements() error {
 	if c.Process.Buffer == bufferKafka && len(c.Kafka.Brokers) == 0 {
 		errs = append(errs, errors.New("INGESTGW_KAFKA_BROKERS is empty, and INGESTGW_BUFFER=kafka: want the addresses of brokers, such as kafka-0:9092"))
 	}
+	if c.Process.receives() && collide(c.Ingest.Listen, c.Admin.Listen) {
+		errs = append(errs, fmt.Errorf("INGESTGW_INGEST_LISTEN=%s and INGESTGW_ADMIN_LISTEN=%s are the same port: give one of them another",
+			c.Ingest.Listen, c.Admin.Listen))
+	}
 	return errors.Join(errs...)
+}
+
+// collide says whether two listeners cannot be there at the same time. Names of hosts are compared as they are written.
+func collide(a, b settings.Address) bool {
+	hostA, portA, _ := net.SplitHostPort(string(a)) // an Address is well-formed
+	hostB, portB, _ := net.SplitHostPort(string(b))
+	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || unspecified(hostA) || unspecified(hostB))
+}
+
+// unspecified says whether a host stands for all addresses of the machine.
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // diskGroup is under which name progress is kept in the disk buffer, which has one reader.

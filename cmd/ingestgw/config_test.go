@@ -223,6 +223,12 @@ func TestSettingsThatDoNotGoTogetherAreTold(t *testing.T) {
 		{with(kafka, "KAFKA_SASL_USER", "me"), "INGESTGW_KAFKA_SASL_MECHANISM"},
 		{with(kafka, "KAFKA_TLS_CA_FILE", "ca.pem"), "INGESTGW_KAFKA_TLS_ENABLED"},
 		{with(kafka, "BUFFER_APPEND_TIMEOUT", "10ms"), "INGESTGW_BUFFER_APPEND_TIMEOUT"},
+		{map[string]string{"INGEST_LISTEN": ":9000", "ADMIN_LISTEN": ":9000"}, "INGESTGW_INGEST_LISTEN=:9000 and INGESTGW_ADMIN_LISTEN=:9000 are the same port"},
+		{map[string]string{"INGEST_LISTEN": "127.0.0.1:9000", "ADMIN_LISTEN": ":9000"}, "INGESTGW_INGEST_LISTEN=127.0.0.1:9000 and INGESTGW_ADMIN_LISTEN=:9000"},
+		{map[string]string{"INGEST_LISTEN": "[::]:9000", "ADMIN_LISTEN": "localhost:9000"}, "INGESTGW_INGEST_LISTEN=[::]:9000 and INGESTGW_ADMIN_LISTEN=localhost:9000"},
+		{map[string]string{"INGEST_LISTEN": "127.0.0.1:9000", "ADMIN_LISTEN": "127.0.0.2:9000"}, ""},
+		{map[string]string{"INGEST_LISTEN": ":0", "ADMIN_LISTEN": ":0"}, ""},
+		{with(with(with(kafka, "ROLE", "forward"), "INGEST_LISTEN", ":9000"), "ADMIN_LISTEN", ":9000"), ""},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			valid(t)
