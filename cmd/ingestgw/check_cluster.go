@@ -162,17 +162,38 @@ func (c *check) checkInsertFlags(what string, r *downstream.Reading) {
 	if size := r.Flags["maxInsertRequestSize"]; size != "" {
 		c.checkRequestSize(what, size)
 	}
-	if labels := r.Flags["maxLabelsPerTimeseries"]; labels != "" {
-		c.ok(what, "takes series of up to %s labels (-maxLabelsPerTimeseries)%s; larger ones are cut or dropped there", labels,
-			valueLength(r.Flags["maxLabelValueLen"]))
-	}
+	c.checkLabelLimits(what, r.Flags)
 }
 
-func valueLength(n string) string {
-	if n == "" {
-		return ""
+// labelLimits are the flags by which vminsert drops series (1.151) or cuts them (1.100), and tells senders nothing of it. least is no
+// more than either version's default.
+var labelLimits = []struct {
+	flag, of string
+	least    int
+}{
+	{"maxLabelsPerTimeseries", "%s labels", 30},
+	{"maxLabelNameLen", "names of %s bytes", 256},
+	{"maxLabelValueLen", "values of %s bytes", 1024},
+}
+
+func (c *check) checkLabelLimits(what string, flags map[string]string) {
+	var usual []string
+	for _, limit := range labelLimits {
+		value := flags[limit.flag]
+		if value == "" {
+			continue
+		}
+		text := fmt.Sprintf(limit.of, value) + " (-" + limit.flag + ")"
+		if n, err := strconv.Atoi(value); err == nil && n < limit.least {
+			c.warn(what, "takes series of up to %s, at least %d are usual: it drops larger ones, or cuts them, and answers 2xx",
+				text, limit.least)
+			continue
+		}
+		usual = append(usual, text)
 	}
-	return " with values of up to " + n + " bytes (-maxLabelValueLen)"
+	if len(usual) > 0 {
+		c.ok(what, "takes series of up to %s; larger ones it drops, or cuts, and answers 2xx", strings.Join(usual, ", "))
+	}
 }
 
 func (c *check) checkRequestSize(what, size string) {
@@ -299,7 +320,8 @@ func (c *check) checkRetention(what, value string) {
 	case !ok:
 		c.warn(what, "keeps samples for %q (-retentionPeriod), which cannot be understood", value)
 	case keeps < shortRetention:
-		c.warn(what, "keeps samples for only %s (-retentionPeriod): it drops older ones, as of a backlog, after vminsert has answered 2xx", value)
+		c.warn(what, "keeps samples for only %s (-retentionPeriod), less than a backlog of %d days needs: it drops older ones after vminsert has "+
+			"answered 2xx", withUnit(value), shortRetention/(24*time.Hour))
 	default:
 		c.ok(what, "keeps samples for %s (-retentionPeriod); older ones, as of a backlog, it drops after vminsert has answered 2xx", withUnit(value))
 	}

@@ -149,6 +149,7 @@ func TestCheckOfAHealthyClusterIsAllOK(t *testing.T) {
 	wantLine(t, out, "ok", "buffer", "writable")
 	wantLine(t, out, "ok", "vminsert", "fake-1", "reaches all of its 1 storages")
 	wantLine(t, out, "ok", "write to", "/insert/0:0/prometheus/api/v1/write", "204")
+	wantLine(t, out, "ok", "vminsert", "30 labels (-maxLabelsPerTimeseries)")
 	wantLine(t, out, "ok", "vmstorage", "13 months")
 	wantLine(t, out, "ok", "vmstorage", "in memory for 5s")
 	wantLine(t, out, "ok", "INGESTGW_INGEST_LISTEN", "free")
@@ -175,6 +176,18 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"takes less than we do": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxInsertRequestSize"] = "16MB" },
 			"FAIL", []string{"vminsert", "-maxInsertRequestSize=16MB", "INGESTGW_INGEST_MAX_DECODED=32MiB"},
+		},
+		"few labels": {
+			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "29" },
+			"warn", []string{"vminsert", "29 labels (-maxLabelsPerTimeseries)", "30 are usual", "answers 2xx"},
+		},
+		"short label names": {
+			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelNameLen"] = "64" },
+			"warn", []string{"vminsert", "names of 64 bytes (-maxLabelNameLen)", "256 are usual"},
+		},
+		"short label values": {
+			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelValueLen"] = "256" },
+			"warn", []string{"vminsert", "values of 256 bytes (-maxLabelValueLen)", "1024 are usual"},
 		},
 		"storage does not deduplicate": {
 			func(_ *testing.T, f *fakeCluster) { f.storeFlags["dedup.minScrapeInterval"] = "0s" },
@@ -226,7 +239,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		},
 		"short retention": {
 			func(_ *testing.T, f *fakeCluster) { f.storeFlags["retentionPeriod"] = "1d" },
-			"warn", []string{"vmstorage", "only 1d", "-retentionPeriod"},
+			"warn", []string{"vmstorage", "only 1d", "-retentionPeriod", "4 days"},
 		},
 		"long flush interval": {
 			func(_ *testing.T, f *fakeCluster) { f.storeFlags["inmemoryDataFlushInterval"] = "30s" },
