@@ -10,7 +10,19 @@ import (
 // Config is the settings of garbage collection, read with prefix MEMORY.
 type Config struct {
 	GOGC  GOGC  `default:"auto" desc:"How much the heap may grow before garbage is collected, in per cent of what was live after the last collection, or off (only the memory limit starts a collection). Small values cost much CPU. auto takes Go's own variable GOGC, or 100."`
-	Limit Limit `default:"auto" desc:"Memory that Go tries to stay below by collecting garbage harder: bytes, or per cent of the container's limit; 0 is no limit. auto takes Go's own variable GOMEMLIMIT, or 90% of the container's limit, or no limit outside containers. Requests in flight may take 40% of it, 256MiB without a limit."`
+	Limit Limit `default:"auto" desc:"Memory that Go tries to stay below by collecting garbage harder: bytes, at least 16MiB, or per cent of the container's limit; 0 is no limit. auto takes Go's own variable GOMEMLIMIT, or 90% of the container's limit, or no limit outside containers. Requests in flight may take 40% of it, 256MiB without a limit."`
+}
+
+// leastLimit is what the process takes to do anything at all. Less is a mistake, such as 512 for 512MiB.
+const leastLimit = 16 << 20
+
+// Validate says everything that is wrong with the settings.
+func (c Config) Validate() error {
+	if b := c.Limit.Bytes; b > 0 && b < leastLimit {
+		return fmt.Errorf("INGESTGW_MEMORY_LIMIT=%s is %d bytes: want %s or more, written with its unit such as 512MiB; 0 is no limit",
+			c.Limit, int64(b), settings.Bytes(leastLimit))
+	}
+	return nil
 }
 
 // GOGC is a garbage collection target in per cent; 0 is auto, -1 is off.

@@ -49,11 +49,19 @@ func Apply(cfg Config, log *slog.Logger) (State, error) {
 	debug.SetGCPercent(s.GOGC)
 	debug.SetMemoryLimit(orMax(s.Limit))
 	log.Info("memory settings in force", "gogc", s.gogc(), "gogc_from", s.GOGCFrom, "limit", s.limit(), "limit_from", s.LimitFrom)
-	if cfg.Limit.Percent > 0 && s.Limit == 0 {
-		log.Warn("INGESTGW_MEMORY_LIMIT has no effect: it is a share of the container's limit, and no limit was found; set it to bytes",
-			"setting", cfg.Limit.String())
+	if why := s.Doubt(cfg); why != "" {
+		log.Warn(why)
 	}
 	return s, nil
+}
+
+// Doubt says why what is in force is not what cfg asked for; it is empty when it is.
+func (s State) Doubt(cfg Config) string {
+	if cfg.Limit.Percent == 0 || s.Limit > 0 {
+		return ""
+	}
+	return fmt.Sprintf("INGESTGW_MEMORY_LIMIT=%s has no effect: it is a share of the container's limit, and none was found; set it to bytes",
+		cfg.Limit)
 }
 
 // Decide says what Apply would set. The error is about a container limit that is asked for and cannot be read.

@@ -52,6 +52,43 @@ func TestNoContainerMeansNoLimit(t *testing.T) {
 	}
 }
 
+func TestAShareOfNoLimitIsDoubted(t *testing.T) {
+	for _, c := range []struct {
+		limit     Limit
+		container memlimit.Provider
+		doubted   bool
+	}{
+		{Limit{Size: settings.Size{Percent: 50}}, none, true},
+		{Limit{Size: settings.Size{Percent: 50}}, memlimit.Limit(2 << 30), false},
+		{Limit{Size: settings.Size{Bytes: 1 << 30}}, none, false},
+		{Limit{Auto: true}, none, false},
+		{Limit{}, none, false},
+	} {
+		cfg := auto(t)
+		cfg.Limit = c.limit
+		s, err := decide(cfg, c.container)
+		if why := s.Doubt(cfg); err != nil || (why != "") != c.doubted || c.doubted && !strings.Contains(why, "INGESTGW_MEMORY_LIMIT=50%") {
+			t.Errorf("%s: in force %v, %v; doubt %q", c.limit, s, err, why)
+		}
+	}
+}
+
+func TestALimitWithoutItsUnitIsRefused(t *testing.T) {
+	for text, ok := range map[string]bool{"1": false, "512": false, "16777215": false, "16MiB": true, "512MiB": true, "0": true, "auto": true, "1%": true} {
+		var cfg Config
+		if err := cfg.Limit.UnmarshalText([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		err := cfg.Validate()
+		if (err == nil) != ok {
+			t.Errorf("INGESTGW_MEMORY_LIMIT=%s: %v", text, err)
+		}
+		if !ok && !strings.Contains(err.Error(), "INGESTGW_MEMORY_LIMIT="+(settings.Size{Bytes: cfg.Limit.Bytes}).String()) {
+			t.Errorf("INGESTGW_MEMORY_LIMIT=%s: %v", text, err)
+		}
+	}
+}
+
 func TestAContainerThatCannotBeReadIsAnError(t *testing.T) {
 	broken := errors.New("input/output error")
 	_, err := decide(auto(t), func() (uint64, error) { return 0, broken })

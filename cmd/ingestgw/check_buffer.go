@@ -20,6 +20,9 @@ func (c *check) checkMemory() {
 		return
 	}
 	c.ok("memory", "%s", state)
+	if why := state.Doubt(c.cfg.Memory); why != "" {
+		c.warn("memory", "%s", why)
+	}
 	if largest := c.cfg.Ingest.Largest(); state.RequestBudget() < largest {
 		c.warn("memory", "requests in flight may take %s, one request of the largest size can take %s: such requests may always be answered 503; "+
 			"raise INGESTGW_MEMORY_LIMIT, or lower INGESTGW_INGEST_MAX_BODY and INGESTGW_INGEST_MAX_DECODED",

@@ -290,6 +290,10 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_MEMORY_LIMIT", "250MiB") },
 			"warn", []string{"memory", "may take 100MiB", "can take 102MiB", "INGESTGW_MEMORY_LIMIT"},
 		},
+		"memory without a unit": {
+			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_MEMORY_LIMIT", "512") },
+			"FAIL", []string{"settings", "INGESTGW_MEMORY_LIMIT=512 is 512 bytes", "512MiB"},
+		},
 		"token file missing": {
 			func(t *testing.T, _ *fakeCluster) { t.Setenv("INGESTGW_FORWARD_BEARER_TOKEN_FILE", "/nowhere/token") },
 			"FAIL", []string{"credentials", "/nowhere/token"},
@@ -374,6 +378,20 @@ func TestCheckWithoutSettlingNeedsNoMetrics(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	wantLine(t, out, "warn", "vminsert", "404", "INGESTGW_FORWARD_SETTLE=0s")
+}
+
+func TestCheckSaysThatAShareOfMemoryHasNoEffectWithoutAContainer(t *testing.T) {
+	startFakeCluster(t)
+	t.Setenv("INGESTGW_VMSELECT_URLS", "")
+	t.Setenv("INGESTGW_MEMORY_LIMIT", "50%")
+	out, code := runCheck(t)
+	if code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+	if strings.Contains(out, "50% of the container's limit") { // the test runs in a container with a limit
+		return
+	}
+	wantLine(t, out, "warn", "memory", "INGESTGW_MEMORY_LIMIT=50% has no effect")
 }
 
 func TestTheProbeIsAValidRequest(t *testing.T) {
