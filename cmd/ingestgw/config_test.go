@@ -142,12 +142,16 @@ func TestMisspeltVariableIsAnErrorThatNamesTheNearest(t *testing.T) {
 	t.Setenv("INGESTGW_FORWARD_URL", "http://x")
 	t.Setenv("INGESTGW_BUFER_DIR", "/x")
 	t.Setenv("INGESTGW_INGEST_LISTNE", ":1")
+	t.Setenv("INGESTGW_KAFKA_BROKER", "kafka-0:9092")
+	t.Setenv("INGESTGW_BROKERS", "kafka-0:9092")
 	for _, args := range [][]string{nil, {"config"}} {
 		_, stderr, code := output(args...)
 		for _, want := range []string{
 			"unknown setting INGESTGW_FORWARD_URL: did you mean INGESTGW_FORWARD_URLS?",
 			"unknown setting INGESTGW_BUFER_DIR: did you mean INGESTGW_BUFFER_DIR?",
 			"unknown setting INGESTGW_INGEST_LISTNE: did you mean INGESTGW_INGEST_LISTEN?",
+			"unknown setting INGESTGW_KAFKA_BROKER: did you mean INGESTGW_KAFKA_BROKERS?",
+			"unknown setting INGESTGW_BROKERS: did you mean INGESTGW_KAFKA_BROKERS?",
 		} {
 			if code != exitFailed || !strings.Contains(stderr, want) {
 				t.Errorf("ingestgw %v exits %d and does not say %q:\n%s", args, code, want, stderr)

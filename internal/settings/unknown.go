@@ -41,16 +41,40 @@ func fromKubernetes(suffix, value string) bool {
 		servicePort.MatchString(suffix) && portURL.MatchString(value)
 }
 
-// nearest is the name that takes the fewest edits to reach.
+// nearest is the name that takes the fewest edits to reach. A word that was left out, or is too much before the last one,
+// counts one edit and a half, however long it is: INGESTGW_BROKERS means INGESTGW_KAFKA_BROKERS.
 func nearest(name string, names []string) string {
 	best, fewest := "", -1
 	for _, candidate := range names {
-		if n := edits(name, candidate); fewest < 0 || n < fewest {
+		n := 2 * edits(name, candidate)
+		if missing, ok := missingWords(name, candidate); ok {
+			n = min(n, 3*missing)
+		}
+		if surplus, ok := missingWords(candidate, name); ok && lastWord(candidate) == lastWord(name) {
+			n = min(n, 3*surplus)
+		}
+		if fewest < 0 || n < fewest {
 			best, fewest = candidate, n
 		}
 	}
 	return best
 }
+
+// missingWords says how many words b has more than a, when a is b without them.
+func missingWords(a, b string) (n int, ok bool) {
+	rest := strings.Split(b, "_")
+	for word := range strings.SplitSeq(a, "_") {
+		i := slices.Index(rest, word)
+		if i < 0 {
+			return 0, false
+		}
+		n += i
+		rest = rest[i+1:]
+	}
+	return n + len(rest), true
+}
+
+func lastWord(name string) string { return name[strings.LastIndex(name, "_")+1:] }
 
 // edits counts the characters to insert, delete, replace, or swap with their neighbour to make b of a.
 func edits(a, b string) int {
