@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -183,6 +184,19 @@ func started(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func TestSamplesWithoutAJobAreNamedToo(t *testing.T) {
+	var answer struct{ Data struct{ Result []row } }
+	text := `{"data":{"result":[{"metric":{"job":"vmagent"},"value":[1,"7"]},{"metric":{},"value":[1,"3000"]}]}}`
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	(&scene{out: &out}).showCounts(answer.Data.Result)
+	if want := "  vmagent      7 samples\n  (no job)     3000 samples\n"; out.String() != want {
+		t.Errorf("printed\n%swant\n%s", out.String(), want)
+	}
 }
 
 func TestDeathOfAServerIsTold(t *testing.T) {

@@ -43,10 +43,14 @@ func (s *scene) showSamples(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(s.out, "They are there after %s. The last hour by now, as %s:\n", time.Since(began).Round(100*time.Millisecond), count)
-	for _, row := range rows {
-		fmt.Fprintf(s.out, "  %-12s %.0f samples\n", row.Metric["job"], row.number())
-	}
+	s.showCounts(rows)
 	return nil
+}
+
+func (s *scene) showCounts(rows []row) {
+	for _, row := range rows {
+		fmt.Fprintf(s.out, "  %-12s %.0f samples\n", row.job(), row.number())
+	}
 }
 
 func (s *scene) awaitSamples(ctx context.Context, since time.Time) error {
@@ -121,6 +125,14 @@ func (r row) number() float64 {
 	var n float64
 	_, _ = fmt.Sscan(strings.Trim(string(r.Value[1]), `"`), &n) // 0 when it is none
 	return n
+}
+
+// job is where the samples are from. What somebody else sends may have no such label.
+func (r row) job() string {
+	if job := r.Metric["job"]; job != "" {
+		return job
+	}
+	return "(no job)"
 }
 
 // query asks vmselect for what tenant has now. Without nocache, vmselect hides the last 30 seconds.
