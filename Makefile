@@ -3,6 +3,8 @@
 GO    ?= go
 # How long each fuzz target looks for something new in `make fuzz`.
 FUZZTIME ?= 10s
+# What `bin/ingestgw version` says. Empty, where there is no git, it is what Go makes of the source.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: help run run-kafka test static race whole fuzz lint fmt build bench docs servers clean
 
@@ -53,7 +55,7 @@ fmt: ## Format the code
 	gofmt -w .
 
 build: ## Build bin/ingestgw
-	$(GO) build -o bin/ ./cmd/ingestgw
+	$(GO) build -ldflags '-X main.release=$(VERSION)' -o bin/ ./cmd/ingestgw
 
 bench: ## Benchmarks beside the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./...

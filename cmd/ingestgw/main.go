@@ -133,8 +133,14 @@ func markdownCommand(stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// version is what the build calls itself: the module's version, or what the Go command makes of the commit.
+// release is what `make build` calls the build. The linker sets it (-ldflags "-X main.release=v1.2.3").
+var release string
+
+// version is what the build calls itself: the release, else the module's version, or what the Go command makes of the commit.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(unknown)"

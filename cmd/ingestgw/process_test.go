@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+
+	"github.com/ingestgw/ingestgw/internal/stack"
 )
 
 // A child is an ingestgw that the test started.
@@ -198,6 +201,28 @@ func startSink(t *testing.T) *sink {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return s
+}
+
+func TestVersionIsWhatMakeBuildSays(t *testing.T) {
+	whole(t)
+	make, err := exec.LookPath("make")
+	if err != nil {
+		t.Skip("there is no make")
+	}
+	shown := exec.Command(make, "--dry-run", "build", "VERSION=v1.2.3")
+	shown.Dir = "../.."
+	command, err := shown.Output()
+	if want := "-X main.release=v1.2.3"; err != nil || !strings.Contains(string(command), want) {
+		t.Fatalf("make build runs %q without %q, %v", command, want, err)
+	}
+	path := filepath.Join(t.TempDir(), "ingestgw")
+	if err := stack.GoBuild(t.Context(), ".", ".", path, "-buildvcs=false", "-ldflags", "-X main.release=v1.2.3"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(path, "version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "ingestgw v1.2.3 go") {
+		t.Errorf("it says %q, %v", out, err)
+	}
 }
 
 func (s *sink) got(series string) int {
