@@ -245,7 +245,12 @@ func (m *member) commits(ctx context.Context, asked map[string][]int) (map[place
 	for topic := range asked {
 		client = m.lanes[topic].client // any will do
 	}
-	answer, err := client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: m.group, Topics: asked})
+	return commitsOf(ctx, client, m.group, asked)
+}
+
+// commitsOf is what a group has committed for these partitions.
+func commitsOf(ctx context.Context, client *kafka.Client, group string, asked map[string][]int) (map[place]commit, error) {
+	answer, err := client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: asked})
 	if err == nil {
 		err = answer.Error
 	}

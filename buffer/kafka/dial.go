@@ -67,7 +67,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("TLS handshake with broker %s: %w", address, err), conn.Close())
+		_ = conn.Close() // a handshake that ran out of time has done so
+		return nil, fmt.Errorf("TLS handshake with broker %s: %w", address, err)
 	}
 	return secure, nil
 }

@@ -163,10 +163,7 @@ func (l *lane) config(ctx context.Context) (map[string]string, error) {
 // faultsOf says by setting what is unsafe about a topic.
 func faultsOf(partitions []kafka.Partition, config map[string]string) map[string]string {
 	faults := map[string]string{}
-	replication := len(partitions[0].Replicas)
-	for _, p := range partitions {
-		replication = min(replication, len(p.Replicas))
-	}
+	replication := replication(partitions)
 	insync := number(config["min.insync.replicas"])
 	switch {
 	case replication < safeReplication:
@@ -197,6 +194,15 @@ func faultsOf(partitions []kafka.Partition, config map[string]string) map[string
 		faults["retention.bytes"] = fmt.Sprintf("%d, want -1: blocks are removed before they are forwarded when there are more bytes", n)
 	}
 	return faults
+}
+
+// replication is on how many brokers the least of the partitions is.
+func replication(partitions []kafka.Partition) int {
+	least := len(partitions[0].Replicas)
+	for _, p := range partitions {
+		least = min(least, len(p.Replicas))
+	}
+	return least
 }
 
 // number is what a setting says; -1, which is "unlimited" to Kafka, when it says nothing.

@@ -58,7 +58,10 @@ func checkCommand(stdout io.Writer) int {
 
 // run checks in the direction in which samples flow.
 func (c *check) run(ctx context.Context) {
+	c.gateway = &http.Client{Transport: new(http.Transport)}
+	c.running = c.gatewayRuns(ctx)
 	c.checkMemory()
+	c.checkListeners()
 	if c.cfg.Process.Buffer == bufferKafka {
 		c.checkKafka(ctx)
 	} else {
@@ -68,26 +71,27 @@ func (c *check) run(ctx context.Context) {
 		return
 	}
 	c.resolver = downstream.NewResolver(nil, c.log, prometheus.NewRegistry())
-	c.gateway = &http.Client{Transport: new(http.Transport)}
-	c.running = c.gatewayRuns(ctx)
-	c.checkListeners()
-	if !c.cfg.Process.forwards() {
-		return // where it all goes is for those to check that forward
+	var inserts []target
+	if c.cfg.Process.forwards() { // else they are for those to check that forward
+		inserts = c.checkInserts(ctx)
+		c.checkStorages(ctx, inserts)
 	}
-	inserts := c.checkInserts(ctx)
-	c.checkStorages(ctx, inserts)
 	c.checkSample(ctx, inserts)
 }
 
 func (c *check) loadCredentials() bool {
+	var errs []error
 	var err error
-	if c.credentials, err = downstream.LoadCredentials(c.cfg.Forward.ClientConfig, c.log); err != nil {
-		c.failAll("credentials", err)
-		return false
+	if c.cfg.Process.forwards() {
+		c.credentials, err = downstream.LoadCredentials(c.cfg.Forward.ClientConfig, c.log)
+		errs = append(errs, err)
 	}
-	c.anonymous, err = downstream.LoadCredentials(downstream.ClientConfig{TLS: c.cfg.Forward.TLS}, c.log)
-	if err != nil {
-		c.failAll("certificates", err)
+	if len(c.cfg.Check.Vmselect.URLs) > 0 {
+		c.anonymous, err = downstream.LoadCredentials(downstream.ClientConfig{TLS: c.cfg.Forward.TLS}, c.log)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		c.failAll("credentials", err)
 		return false
 	}
 	return true

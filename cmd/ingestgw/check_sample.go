@@ -62,22 +62,30 @@ func remoteWriteHeader() http.Header {
 	}
 }
 
-// checkSample writes one sample and reads it back from every vmselect: through the ingestgw that runs here, or, if none does,
-// straight to each vminsert.
+// checkSample writes one sample and reads it back from every vmselect: through the ingestgw that runs here and receives, or, if
+// there is none, straight to each vminsert.
 func (c *check) checkSample(ctx context.Context, inserts []target) {
-	if len(c.cfg.Check.Vmselect.URLs) == 0 {
+	receives := c.running && c.cfg.Process.receives()
+	switch {
+	case len(c.cfg.Check.Vmselect.URLs) == 0:
 		c.ok("sample", "none is written, as INGESTGW_VMSELECT_URLS is empty")
+		return
+	case !receives && !c.cfg.Process.forwards():
+		c.ok("sample", "none is written, as no ingestgw runs here and INGESTGW_ROLE=%s does not forward", c.cfg.Process.Role)
 		return
 	}
 	selects := c.checkSelects(ctx)
-	if c.running {
+	if receives {
 		u := local(c.cfg.Ingest.Listen, "/api/v1/write")
 		c.writeAndReadBack(ctx, "sample through the ingestgw at "+u.Host+", with the settings that it was started with", c.gateway, u, selects)
 		return
 	}
+	why := "as no ingestgw runs here"
+	if c.running {
+		why = "as INGESTGW_ROLE=" + c.cfg.Process.Role + " takes none"
+	}
 	for _, insert := range inserts {
-		what := "sample straight to " + insert.String() + ", as no ingestgw runs here"
-		c.writeAndReadBack(ctx, what, insert.client, insert.writeURL(c.cfg), selects)
+		c.writeAndReadBack(ctx, "sample straight to "+insert.String()+", "+why, insert.client, insert.writeURL(c.cfg), selects)
 	}
 }
 
