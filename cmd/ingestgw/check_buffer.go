@@ -36,20 +36,21 @@ func (c *check) checkListeners() {
 		c.ok("listeners", "an ingestgw runs at INGESTGW_ADMIN_LISTEN=%s", c.cfg.Admin.Listen)
 		return
 	}
-	c.checkListener("INGESTGW_ADMIN_LISTEN", c.cfg.Admin.Listen)
-	if c.cfg.Process.receives() {
-		c.checkListener("INGESTGW_INGEST_LISTEN", c.cfg.Ingest.Listen)
+	defer c.checkListener("INGESTGW_ADMIN_LISTEN", c.cfg.Admin.Listen)()
+	if c.cfg.Process.receives() { // while the other is taken, as in the process that will run
+		defer c.checkListener("INGESTGW_INGEST_LISTEN", c.cfg.Ingest.Listen)()
 	}
 }
 
-func (c *check) checkListener(setting string, addr settings.Address) {
+// checkListener tries an address, and holds it until release.
+func (c *check) checkListener(setting string, addr settings.Address) (release func()) {
 	l, err := net.Listen("tcp", string(addr))
 	if err != nil {
 		c.fail(setting, "%v", err)
-		return
+		return func() {}
 	}
-	_ = l.Close() // nothing came
 	c.ok(setting, "%s is free", addr)
+	return func() { _ = l.Close() } // nothing came
 }
 
 // checkBuffer looks whether a log can be kept where the settings say, without touching one that is there.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -257,6 +259,19 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 				t.Setenv("INGESTGW_ADMIN_LISTEN", "127.0.0.1:9000")
 			},
 			"FAIL", []string{"settings", "INGESTGW_INGEST_LISTEN=127.0.0.1:9000 and INGESTGW_ADMIN_LISTEN=127.0.0.1:9000"},
+		},
+		"both listeners at one address by two names": {
+			func(t *testing.T, _ *fakeCluster) {
+				l, err := net.Listen("tcp4", "127.0.0.1:0") // for a port that is free
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Close()
+				port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+				t.Setenv("INGESTGW_INGEST_LISTEN", "localhost:"+port)
+				t.Setenv("INGESTGW_ADMIN_LISTEN", "127.0.0.1:"+port)
+			},
+			"FAIL", []string{"INGESTGW_INGEST_LISTEN", "in use"},
 		},
 		"vmselect is a vminsert": {
 			func(t *testing.T, f *fakeCluster) { t.Setenv("INGESTGW_VMSELECT_URLS", f.insert.URL) },
