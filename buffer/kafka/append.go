@@ -220,7 +220,7 @@ func (l *lane) shrink(size int) {
 	smaller := *known
 	smaller.maxBlock = max(1, size/2)
 	if l.known.CompareAndSwap(known, &smaller) {
-		l.log.Error("the topic does not take blocks of the size that its max.message.bytes allows, or that could not be read", "bytes", size,
-			"from_now_on", smaller.maxBlock)
+		l.log.Error("the topic refuses a block that its max.message.bytes should allow; requests are cut smaller now, which costs more. "+
+			"Look at max.message.bytes of the topic, and allow DescribeConfigs to this user", "bytes", size, "most_from_now_on", smaller.maxBlock)
 	}
 }

@@ -100,18 +100,26 @@ func (l *lane) find(ctx context.Context) (*topic, error) {
 	if time.Since(known.at) < repartition {
 		return known, nil
 	}
-	return l.recount(ctx, known), nil
+	return l.recount(ctx, known)
 }
 
-// recount notices partitions that were added. The answer is out of the transport's cache.
-func (l *lane) recount(ctx context.Context, known *topic) *topic {
+// recount notices partitions that were added, and a topic that was deleted, which is looked for anew. The answer is out of the
+// transport's cache.
+func (l *lane) recount(ctx context.Context, known *topic) (*topic, error) {
 	now := *known
 	now.at = time.Now()
-	if meta, err := l.metadata(ctx); err == nil && len(meta.Topics[0].Partitions) > 0 {
+	meta, err := l.metadata(ctx)
+	switch {
+	case err == nil && errors.Is(meta.Topics[0].Error, kafka.UnknownTopicOrPartition):
+		if l.known.CompareAndSwap(known, nil) {
+			l.log.Error("the topic is not there any more: what it held and was not forwarded is lost")
+		}
+		return l.look(ctx)
+	case err == nil && len(meta.Topics[0].Partitions) > 0:
 		now.partitions = len(meta.Topics[0].Partitions)
 	}
 	l.known.CompareAndSwap(known, &now)
-	return &now
+	return &now, nil
 }
 
 // metadata is what the cluster says of the topic. The error wraps buffer.ErrUnavailable.

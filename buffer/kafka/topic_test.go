@@ -378,3 +378,27 @@ func TestABlockThatIsTooLargeForTheTopicMakesTheNextOnesSmaller(t *testing.T) {
 		t.Errorf("blocks may have %d bytes", got)
 	}
 }
+
+func TestTopicThatIsDeletedIsCreatedAnewIfItMayBe(t *testing.T) {
+	t.Parallel()
+	for name, may := range map[string]bool{"may": true, "may not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := fakeKafka(t)
+			cfg := testConfig(k.ListenAddrs())
+			s := mustOpen(t, cfg, nil)
+			put(t, s, 3)
+			s.cfg.CreateTopics = may
+			if err := k.DeleteTopic(s.lane(buffer.Main).topic); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "what the settings say of a topic that is not there", func() bool {
+				err := s.Append(soon(t), buffer.Main, newPaper().Block)
+				if may {
+					return err == nil
+				}
+				return errors.Is(err, buffer.ErrUnavailable) && strings.Contains(err.Error(), "INGESTGW_KAFKA_CREATE_TOPICS=true")
+			})
+		})
+	}
+}

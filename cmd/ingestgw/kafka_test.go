@@ -564,3 +564,56 @@ func TestAFrozenForwarderIsFenced(t *testing.T) {
 		return nil
 	})
 }
+
+// TestForeignBytesArePassedAndANewerBlockIsWaitedFor puts into the topic what no ingestgw has written, and what one of a later version
+// would have.
+func TestForeignBytesArePassedAndANewerBlockIsWaitedFor(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	k := stack.StartKafka(t, stack.KafkaSpec{})
+	var kept, acknowledged numbers
+	gateway := stack.Start(t, stack.IngestgwSpec("ingestgw", binary(t),
+		"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS="+k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true", "INGESTGW_KAFKA_PARTITIONS=3",
+		"INGESTGW_FORWARD_URLS="+keeper(t, &kept).URL, "INGESTGW_FORWARD_SETTLE=0"))
+	client := (&crowd{kafka: k}).client()
+	for partition, value := range []string{"no block", "igb\xff of a later version"} {
+		answer, err := client.Produce(t.Context(), &kafka.ProduceRequest{
+			Topic: "ingestgw-main", Partition: partition, RequiredAcks: kafka.RequireAll,
+			Records: kafka.NewRecordReader(kafka.Record{Value: kafka.NewBytes([]byte(value))}),
+		})
+		if err == nil {
+			err = answer.Error
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	write(ctx, gateway.URL()+"/api/v1/write", "a", 10, &acknowledged)
+	eventually(t, 30*time.Second, func() error {
+		held, err := gaugeByPartition(t.Context(), gateway, "ingestgw_forward_on_hold")
+		if err != nil {
+			return err
+		}
+		waits, err := gaugeByPartition(t.Context(), gateway, "ingestgw_forward_uncommitted_blocks")
+		if err != nil {
+			return err
+		}
+		if held[0] != 0 || held[1] != 1 || held[2] != 0 || waits[0] != 0 || waits[1] < 2 || waits[2] != 0 {
+			return fmt.Errorf("on hold are %v, and not committed %v", held, waits)
+		}
+		if page := textOf("http://" + gateway.AddrOf("admin") + "/metrics"); !strings.Contains(page, "\ningestgw_forward_malformed_blocks_total 1\n") {
+			return errors.New("the foreign bytes are not counted")
+		}
+		return nil
+	})
+	for _, want := range []string{"cannot be decoded and is passed over", "written by a newer version"} {
+		if !strings.Contains(gateway.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	if kept.count() == 0 {
+		t.Error("nothing has passed")
+	}
+}
