@@ -151,8 +151,9 @@ func TestTheBacklogOfAnyStoreIsTold(t *testing.T) {
 func TestTheAgeIsReadFromTheOldestUnsentBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, "a")
-		s.put("r0")
 		s.start()
+		measured()
+		s.put("r0") // between two measurements, so that it is sent before anybody asks for its age
 		time.Sleep(10 * time.Minute)
 		s.wantMetric("oldest_unsent_age_seconds", 0)
 
@@ -163,9 +164,9 @@ func TestTheAgeIsReadFromTheOldestUnsentBlock(t *testing.T) {
 		s.put("r1")
 		time.Sleep(20 * time.Second)
 		s.put("r2")
-		time.Sleep(20*time.Second + measureEvery/4)
+		time.Sleep(20 * time.Second)
 		s.wantMetric("unsent_blocks", 2)
-		s.wantMetric("oldest_unsent_age_seconds", 40)
+		s.wantMetric("oldest_unsent_age_seconds", 40-(measureEvery/4).Seconds())
 		s.wantMetric("unsent_samples_estimate", 20)
 		// r0, r1 for the reader, who waits with it, and r1 once for its age
 		s.store.with(func(s *fakeStore) {
