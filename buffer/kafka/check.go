@@ -2,17 +2,14 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/segmentio/kafka-go"
 
@@ -55,7 +52,7 @@ func Check(ctx context.Context, cfg Config, forwarding Forwarding, log *slog.Log
 	}
 	c := &checking{ctx: ctx, cfg: cfg, dialer: d, seen: map[string]bool{}}
 	for _, addr := range cfg.Brokers {
-		c.broker(addr, "INGESTGW_KAFKA_BROKERS")
+		c.broker(addr, named)
 	}
 	if c.reached == "" {
 		return c.findings
@@ -90,9 +87,6 @@ func (c *checking) client(addr string) (client *kafka.Client, end func()) {
 	return &kafka.Client{Addr: kafka.TCP(addr), Timeout: requestTimeout, Transport: t}, t.CloseIdleConnections
 }
 
-// namedByCluster is where the address of a broker is from that is not in the settings.
-const namedByCluster = "named by the cluster"
-
 // broker asks one broker of what cluster it is, which takes the whole way there: name, connection, TLS, SASL.
 func (c *checking) broker(addr, from string) {
 	if c.seen[addr] {
@@ -111,36 +105,6 @@ func (c *checking) broker(addr, from string) {
 }
 
 func inOneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
-
-// advice is what to change when a broker cannot be used, unless the error says so.
-func advice(err error, from string) string {
-	var dns *net.DNSError
-	var op *net.OpError
-	var header tls.RecordHeaderError
-	isOp := func(name string) bool { return errors.As(err, &op) && op.Op == name }
-	switch {
-	case strings.Contains(err.Error(), "INGESTGW_KAFKA_"):
-		return ""
-	case errors.Is(err, kafka.UnsupportedSASLMechanism), errors.Is(err, kafka.IllegalSASLState):
-		return ": look at INGESTGW_KAFKA_SASL_MECHANISM"
-	case errors.Is(err, kafka.SASLAuthenticationFailed):
-		return ": look at INGESTGW_KAFKA_SASL_USER and INGESTGW_KAFKA_SASL_PASSWORD_FILE"
-	case errors.As(err, &header):
-		return ": the broker speaks no TLS at this port: look at INGESTGW_KAFKA_TLS_ENABLED, or take another port"
-	case isOp("remote error"): // what crypto/tls makes of an alert
-		return ": the broker refuses our certificate, or that there is none: look at INGESTGW_KAFKA_TLS_CERT_FILE and INGESTGW_KAFKA_TLS_KEY_FILE"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		// All that is left of a refusal.
-		return ": the broker has closed the connection: see whether INGESTGW_KAFKA_TLS_* and INGESTGW_KAFKA_SASL_* are what it wants at this port"
-	case strings.Contains(err.Error(), "TLS handshake"):
-		return ": look at INGESTGW_KAFKA_TLS_ENABLED, whether the broker speaks TLS at this port"
-	case !errors.As(err, &dns) && !isOp("dial"):
-		return ": look at INGESTGW_KAFKA_BROKERS, INGESTGW_KAFKA_TLS_* and INGESTGW_KAFKA_SASL_*"
-	case from == namedByCluster:
-		return ": start the broker, or set its advertised.listeners to an address that can be reached from here"
-	}
-	return ": start the broker, or look at INGESTGW_KAFKA_BROKERS"
-}
 
 // A checkedTopic is a topic that is there.
 type checkedTopic struct {

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -143,4 +146,46 @@ func (m *mechanism) now() (sasl.Mechanism, error) {
 		return scram.Mechanism(scram.SHA512, m.User, m.password.Get())
 	}
 	return plain.Mechanism{Username: m.User, Password: m.password.Get()}, nil
+}
+
+// Where the address of a broker is from.
+const (
+	named          = "INGESTGW_KAFKA_BROKERS"
+	namedByCluster = "named by the cluster"
+)
+
+// advice is what to do when a broker cannot be used, to be put behind the error, unless that says so itself. from says where the
+// broker's address is from.
+func advice(err error, from string) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	var header tls.RecordHeaderError
+	isOp := func(name string) bool { return errors.As(err, &op) && op.Op == name }
+	switch {
+	case strings.Contains(err.Error(), "INGESTGW_KAFKA_"), errors.Is(err, context.Canceled):
+		return ""
+	case errors.Is(err, kafka.UnsupportedSASLMechanism), errors.Is(err, kafka.IllegalSASLState):
+		return ": look at INGESTGW_KAFKA_SASL_MECHANISM"
+	case errors.Is(err, kafka.SASLAuthenticationFailed):
+		return ": look at INGESTGW_KAFKA_SASL_USER and INGESTGW_KAFKA_SASL_PASSWORD_FILE"
+	case errors.As(err, &header):
+		return ": the broker speaks no TLS at this port: look at INGESTGW_KAFKA_TLS_ENABLED, or take another port"
+	case isOp("remote error"): // what crypto/tls makes of an alert
+		return ": the broker refuses our certificate, or that there is none: look at INGESTGW_KAFKA_TLS_CERT_FILE and INGESTGW_KAFKA_TLS_KEY_FILE"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		// All that is left of a refusal.
+		return ": the broker has closed the connection: see whether INGESTGW_KAFKA_TLS_* and INGESTGW_KAFKA_SASL_* are what it wants at this port"
+	case strings.Contains(err.Error(), "TLS handshake"):
+		return ": look at INGESTGW_KAFKA_TLS_ENABLED, whether the broker speaks TLS at this port"
+	case errors.As(err, &dns), isOp("dial"):
+	case errors.Is(err, context.DeadlineExceeded):
+		return ": no answer in time: see whether the brokers are overloaded or stand still, and whether INGESTGW_KAFKA_BROKERS, INGESTGW_KAFKA_TLS_* " +
+			"and INGESTGW_KAFKA_SASL_* are what they want"
+	default:
+		return ": look at INGESTGW_KAFKA_BROKERS, INGESTGW_KAFKA_TLS_* and INGESTGW_KAFKA_SASL_*"
+	}
+	if from == namedByCluster {
+		return ": start the broker, or set its advertised.listeners to an address that can be reached from here"
+	}
+	return ": start the broker, or look at INGESTGW_KAFKA_BROKERS"
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -128,12 +127,8 @@ func (l *lane) metadata(ctx context.Context) (*kafka.MetadataResponse, error) {
 	if err == nil && len(meta.Brokers) == 0 {
 		err = errors.New("no broker answers")
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// All that is left of a refusal, when a broker, or a proxy before it, says nothing.
-		err = fmt.Errorf("%w: a broker has closed the connection: see whether INGESTGW_KAFKA_SASL_* and INGESTGW_KAFKA_TLS_* are what it wants", err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("ask Kafka at %v for topic %s: %w: %w", l.s.cfg.Brokers, l.topic, buffer.ErrUnavailable, err)
+		return nil, fmt.Errorf("ask Kafka at %v for topic %s: %w: %w%s", l.s.cfg.Brokers, l.topic, buffer.ErrUnavailable, err, advice(err, named))
 	}
 	return meta, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -32,6 +33,55 @@ func TestStoreKeepsItsPromisesOnApacheKafka(t *testing.T) {
 	buffertest.Run(t, suite(realKafka(t, 1, nil).Addrs()))
 }
 
+func TestApacheKafkaIsServedThroughTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs brokers of Apache Kafka; left out with -short")
+	}
+	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
+	cert, key := ours.issue(t, "broker")
+	var keystore string
+	for _, file := range []string{key, cert} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keystore += string(text)
+	}
+	mutual, password := freeAddr(t), freeAddr(t)
+	realKafka(t, 1, map[string]string{
+		"listeners":                                      "PLAINTEXT://{kafka},CONTROLLER://{controller},MUTUAL://" + mutual + ",PASSWORD://" + password,
+		"advertised.listeners":                           "PLAINTEXT://{kafka},MUTUAL://" + mutual + ",PASSWORD://" + password,
+		"listener.security.protocol.map":                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,MUTUAL:SSL,PASSWORD:SASL_SSL",
+		"ssl.keystore.type":                              "PEM",
+		"ssl.keystore.location":                          textFile(t, keystore),
+		"ssl.truststore.type":                            "PEM",
+		"ssl.truststore.location":                        ours.file(t),
+		"listener.name.mutual.ssl.client.auth":           "required",
+		"listener.name.password.sasl.enabled.mechanisms": "PLAIN",
+		"listener.name.password.plain.sasl.jaas.config":  `org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret of ingestgw";`,
+	})
+	with := func(addr string) Config {
+		cfg := testConfig([]string{addr})
+		cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.file(t)
+		return cfg
+	}
+	cfg := with(mutual)
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = ours.issue(t, "gateway")
+	wantServed(t, cfg)
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = others.issue(t, "gateway")
+	wantRefused(t, cfg, "tls")
+	wantRefused(t, with(mutual), "tls")
+
+	cfg = with(password)
+	cfg.SASL = SASLConfig{Mechanism: saslPlain, User: "gateway", PasswordFile: textFile(t, "secret of ingestgw")}
+	wantServed(t, cfg)
+	cfg.TLS.CAFile = others.file(t)
+	wantRefused(t, cfg, "INGESTGW_KAFKA_TLS_CA_FILE", "secret of ingestgw")
+	cfg = with(password)
+	cfg.SASL = SASLConfig{Mechanism: saslPlain, User: "gateway", PasswordFile: textFile(t, "another secret")}
+	wantRefused(t, cfg, "INGESTGW_KAFKA_SASL", "another secret")
+}
+
 // secured is an Apache Kafka with a second listener where clients have to say who they are, and proxies before both.
 type secured struct {
 	*stack.Kafka
@@ -45,15 +95,11 @@ func startSecured(t *testing.T) *secured {
 		t.Skip("runs brokers of Apache Kafka; left out with -short")
 	}
 	s := &secured{wire: newWire()}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
+	behind := freeAddr(t)
 	s.plain = s.wire.proxy(t, func() string { return s.Addrs()[0] })
-	s.secure = s.wire.proxy(t, func() string { return l.Addr().String() })
+	s.secure = s.wire.proxy(t, func() string { return behind })
 	s.Kafka = realKafka(t, 1, map[string]string{
-		"listeners":                                           "PLAINTEXT://{kafka},CONTROLLER://{controller},SECURE://" + l.Addr().String(),
+		"listeners":                                           "PLAINTEXT://{kafka},CONTROLLER://{controller},SECURE://" + behind,
 		"advertised.listeners":                                "PLAINTEXT://" + s.plain + ",SECURE://" + s.secure,
 		"listener.security.protocol.map":                      "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_PLAINTEXT",
 		"listener.name.secure.sasl.enabled.mechanisms":        "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
@@ -63,6 +109,7 @@ func startSecured(t *testing.T) *secured {
 	})
 	client := &kafka.Client{Addr: kafka.TCP(s.plain)}
 	for m, h := range map[kafka.ScramMechanism]func() hash.Hash{kafka.ScramMechanismSha256: sha256.New, kafka.ScramMechanismSha512: sha512.New} {
+		var err error
 		user := kafka.UserScramCredentialsUpsertion{Name: "gateway", Mechanism: m, Iterations: 4096, Salt: []byte("salt")}
 		if user.SaltedPassword, err = pbkdf2.Key(h, "secret of ingestgw", user.Salt, user.Iterations, h().Size()); err != nil {
 			t.Fatal(err)
@@ -73,6 +120,17 @@ func startSecured(t *testing.T) *secured {
 		}
 	}
 	return s
+}
+
+// freeAddr is an address that nobody listens at.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // What we send is sent through proxies, which see the version of every request; the broker says which ones it takes.
