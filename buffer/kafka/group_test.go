@@ -70,16 +70,7 @@ func TestForwardingGoesOnWhileThereIsNoCoordinator(t *testing.T) {
 		err := parts[0].Save(soon(t), progressOf(parts[0], 1))
 		return errors.Is(err, buffer.ErrUnavailable) && !errors.Is(err, buffer.ErrFenced) && between(err)
 	})
-	read := 0
-	for _, p := range parts {
-		_, next, err := p.Bounds(soon(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts, _ := readUpTo(t, p, 0, int(next))
-		read += len(texts)
-	}
-	if read != len(all) {
+	if read := readAll(t, parts); read != len(all) {
 		t.Errorf("%d of %d blocks were read", read, len(all))
 	}
 	gone.Remove()
@@ -348,16 +339,7 @@ func TestPartitionsThatAreAddedAreConsumed(t *testing.T) {
 	})
 	now := group.owns(5)
 	wantKept(t, before)
-	read := 0
-	for _, p := range now {
-		_, next, err := p.Bounds(soon(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts, _ := readUpTo(t, p, 0, int(next))
-		read += len(texts)
-	}
-	if read < len(all) {
+	if read := readAll(t, now); read < len(all) {
 		t.Errorf("%d of %d blocks were read", read, len(all))
 	}
 }

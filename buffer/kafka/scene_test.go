@@ -322,6 +322,20 @@ func placed(t *testing.T, c *kfake.Cluster, cfg Config) *Store {
 	return s
 }
 
+// readAll is how many blocks the partitions hold and can be read.
+func readAll(t *testing.T, parts map[int]*owned) (blocks int) {
+	t.Helper()
+	for _, p := range parts {
+		_, next, err := p.Bounds(soon(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts, _ := readUpTo(t, p, 0, int(next))
+		blocks += len(texts)
+	}
+	return blocks
+}
+
 // remake deletes a topic and makes it anew.
 func remake(t *testing.T, c *kfake.Cluster, topic string, partitions int32) {
 	t.Helper()

@@ -188,16 +188,7 @@ func TestTopicThatBecomesUnsafeTakesNoBlocksWhenStrict(t *testing.T) {
 	if _, err := s.Stats(soon(t)); err != nil {
 		t.Errorf("stats: %v", err)
 	}
-	read := 0
-	for _, p := range consume(t, s, "g").owns(3) {
-		_, next, err := p.Bounds(soon(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts, _ := readUpTo(t, p, 0, int(next))
-		read += len(texts)
-	}
-	if read != len(all) {
+	if read := readAll(t, consume(t, s, "g").owns(3)); read != len(all) {
 		t.Errorf("%d of %d blocks were read", read, len(all))
 	}
 	alter("2")

@@ -496,12 +496,7 @@ func TestForwardersShareTheWork(t *testing.T) {
 
 	stop()
 	writer.Wait()
-	eventually(t, time.Minute, func() error {
-		if missing, example := acknowledged.without(&kept); missing > 0 {
-			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, acknowledged.count(), example)
-		}
-		return nil
-	})
+	acknowledged.awaitIn(t, &kept)
 }
 
 // TestAFrozenForwarderIsFenced freezes one for longer than its session: its partitions go to the other one, and what it saves when it
@@ -557,12 +552,7 @@ func TestAFrozenForwarderIsFenced(t *testing.T) {
 	}
 	stop()
 	writer.Wait()
-	eventually(t, time.Minute, func() error {
-		if missing, example := acknowledged.without(&kept); missing > 0 {
-			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, acknowledged.count(), example)
-		}
-		return nil
-	})
+	acknowledged.awaitIn(t, &kept)
 }
 
 // TestForeignBytesArePassedAndANewerBlockIsWaitedFor puts into the topic what no ingestgw has written, and what one of a later version

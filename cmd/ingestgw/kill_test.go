@@ -59,6 +59,17 @@ func (n *numbers) without(other *numbers) (missing int, example string) {
 	return missing, example
 }
 
+// awaitIn waits until other has all that is in n.
+func (n *numbers) awaitIn(t *testing.T, other *numbers) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		if missing, example := n.without(other); missing > 0 {
+			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, n.count(), example)
+		}
+		return nil
+	})
+}
+
 func (n *numbers) count() (total int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -152,13 +163,6 @@ func TestKilledGatewayLosesNothingAcknowledged(t *testing.T) {
 	if acknowledged.count() == 0 {
 		t.Fatal("nothing was acknowledged, so nothing was tested")
 	}
-	var missing int
-	var example string
-	eventually(t, time.Minute, func() error {
-		if missing, example = acknowledged.without(&kept); missing > 0 {
-			return fmt.Errorf("%d of %d acknowledged samples never arrived, such as %s", missing, acknowledged.count(), example)
-		}
-		return nil
-	})
+	acknowledged.awaitIn(t, &kept)
 	t.Logf("%d kills, %d samples acknowledged, all arrived", *killRounds, acknowledged.count())
 }

@@ -19,8 +19,7 @@ const javaNeeded = 17
 //go:embed pom.xml
 var pom []byte
 
-// fetch lets Maven put Kafka's jars into a folder of its own beside path and renames that to path, so that path never lacks one.
-// What it needs for that is installed first.
+// fetch lets Maven put Kafka's jars into the folder path, unless it is there. What that and running them need is installed first.
 func fetch(ctx context.Context, p Part, path string, say func(string)) error {
 	_, err := os.Stat(path)
 	jarsMissing := err != nil
@@ -31,23 +30,19 @@ func fetch(ctx context.Context, p Part, path string, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(path), "build-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	if err := os.WriteFile(filepath.Join(tmp, "pom.xml"), pom, 0o644); err != nil {
-		return err
-	}
-	say(fmt.Sprintf("mvn dependency:copy-dependencies, of %s:%s", artifact, version))
-	jars := filepath.Join(tmp, "jars")
-	cmd := exec.CommandContext(ctx, "mvn", "--batch-mode", "--quiet", "--strict-checksums",
-		"-Dkafka.version="+version, "-DoutputDirectory="+jars, "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies")
-	cmd.Dir = tmp
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("mvn dependency:copy-dependencies: %w\n%s", err, tail(out))
-	}
-	return os.Rename(jars, path)
+	return inPlace(path, func(tmp string) (string, error) {
+		if err := os.WriteFile(filepath.Join(tmp, "pom.xml"), pom, 0o644); err != nil {
+			return "", err
+		}
+		say(fmt.Sprintf("mvn dependency:copy-dependencies, of %s:%s", artifact, version))
+		cmd := exec.CommandContext(ctx, "mvn", "--batch-mode", "--quiet", "--strict-checksums",
+			"-Dkafka.version="+version, "-DoutputDirectory="+filepath.Join(tmp, "jars"), "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies")
+		cmd.Dir = tmp
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("mvn dependency:copy-dependencies: %w\n%s", err, tail(out))
+		}
+		return "jars", nil
+	})
 }
 
 // needJava installs Java, and Maven too if that is asked for, unless they are there.

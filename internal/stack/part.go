@@ -113,26 +113,36 @@ func (p Part) usable(ctx context.Context, path string) bool {
 	return p != KafkaJars || findJava(ctx) == nil
 }
 
-// build runs `go install` into a folder of its own beside path and renames the program to path, so that path is never half
-// a program.
+// build makes the program with `go install` at path.
 func build(ctx context.Context, p Part, path string, say func(string)) error {
 	pkg, version, err := p.Module()
 	if err != nil {
 		return err
 	}
+	return inPlace(path, func(tmp string) (string, error) {
+		say(fmt.Sprintf("go install %s@%s", pkg, version))
+		cmd := exec.CommandContext(ctx, "go", "install", pkg+"@"+version)
+		cmd.Dir = tmp // outside of every module
+		cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go install %s@%s: %w\n%s", pkg, version, err, tail(out))
+		}
+		return string(p), nil
+	})
+}
+
+// inPlace lets make work in a folder of its own beside path and renames what it names there to path, so that path is never half made.
+func inPlace(path string, make func(tmp string) (made string, err error)) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	say(fmt.Sprintf("go install %s@%s", pkg, version))
-	cmd := exec.CommandContext(ctx, "go", "install", pkg+"@"+version)
-	cmd.Dir = tmp // outside of every module
-	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go install %s@%s: %w\n%s", pkg, version, err, tail(out))
+	made, err := make(tmp)
+	if err != nil {
+		return err
 	}
-	return os.Rename(filepath.Join(tmp, string(p)), path)
+	return os.Rename(filepath.Join(tmp, made), path)
 }
 
 // lock waits until path is locked by nobody else and locks it. The kernel gives the lock back when the process dies.
