@@ -168,6 +168,8 @@ func advice(err error, from string) string {
 		return ": look at INGESTGW_KAFKA_SASL_MECHANISM"
 	case errors.Is(err, kafka.SASLAuthenticationFailed):
 		return ": look at INGESTGW_KAFKA_SASL_USER and INGESTGW_KAFKA_SASL_PASSWORD_FILE"
+	case errors.As(err, new(kafka.Error)): // a broker has answered, and says what is wrong
+		return ""
 	case errors.As(err, &header):
 		return ": the broker speaks no TLS at this port: look at INGESTGW_KAFKA_TLS_ENABLED, or take another port"
 	case isOp("remote error"): // what crypto/tls makes of an alert

@@ -250,7 +250,7 @@ func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
 			return
 		case err != nil:
 			m.s.metrics.groupErrors.Inc()
-			m.log.Warn("cannot join the consumer group, trying again", "err", err)
+			m.log.Warn("cannot join the consumer group, trying again", "err", fmt.Sprint(err, advice(err, named)))
 			continue
 		}
 		had := m.begin(g)
