@@ -110,11 +110,12 @@ type Partition interface {
 
 	// Read returns whole blocks from the offset on, in order: at least one, further ones while they fit in maxBytes. It waits
 	// when there is none yet. It passes over what is lost (removed while unread, or damaged) and says so in the Batch, which
-	// has no block when all there is was lost. Errors wrap ErrUnavailable (try again), ErrClosed or ctx.Err().
+	// has no block when all there is was lost. Errors wrap ErrUnavailable (try again), ErrNewerVersion when the next block is one
+	// that only a newer version can read, ErrFenced when the partition is ours no more, ErrClosed or ctx.Err().
 	Read(ctx context.Context, from Offset, maxBytes int) (Batch, error)
 
 	// Load returns the group's progress as last saved, or the progress that starts at the first block kept when there is none
-	// that fits this log.
+	// that fits this log. Errors are those of Read.
 	Load(ctx context.Context) (Progress, error)
 
 	// Save replaces the group's progress, durably. Blocks that every group has done may then be removed. Errors wrap

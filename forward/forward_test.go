@@ -644,6 +644,32 @@ func TestABlockOfANewerVersionHoldsItsPartition(t *testing.T) {
 	})
 }
 
+func TestProgressOfANewerVersionHoldsItsPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, "a")
+		s.putMany(2)
+		s.store.fail(nil, nil, fmt.Errorf("load: %w", buffer.ErrNewerVersion))
+		s.start()
+		time.Sleep(holdRetry / 2)
+		if s.metric("on_hold") != 1 || !strings.Contains(s.logs.String(), "the progress was written by a newer version") {
+			t.Error("it was not told")
+		}
+		if n := s.metric("buffer_errors_total"); n != 0 {
+			t.Errorf("%v errors of the buffer are told", n)
+		}
+		if n := len(s.delivered()); n != 0 {
+			t.Errorf("%d records were sent", n)
+		}
+		s.store.fail(nil, nil, nil)
+		time.Sleep(holdRetry)
+		s.wantDelivered(2)
+		if s.metric("on_hold") != 0 {
+			t.Error("it is still held")
+		}
+		s.stop()
+	})
+}
+
 func TestStoppingLetsRequestsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, "a")

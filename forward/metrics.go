@@ -77,7 +77,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		store:     counter("buffer_errors_total", "Failures of the buffer to give blocks or to keep progress; each is tried again."),
 		lost: counters("lost_blocks_total", "Blocks that were accepted and can never be sent, by reason: damaged, or removed to make room.",
 			"reason"),
-		onHold:  gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block."),
+		onHold:  gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block, or its progress."),
 		backlog: newBacklogGauges(gauges),
 	}
 }

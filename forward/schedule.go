@@ -112,7 +112,11 @@ func (p *partition) load(ctx context.Context) bool {
 			p.log.Info("forwarding a partition", "committed", progress.Committed(), "log", progress.Log)
 			return true
 		}
-		if !p.retry(ctx, "load progress", err, failures) {
+		if errors.Is(err, buffer.ErrNewerVersion) {
+			if !p.hold(ctx, "the progress", err) {
+				return false
+			}
+		} else if !p.retry(ctx, "load progress", err, failures) {
 			return false
 		}
 	}
@@ -146,7 +150,7 @@ func (p *partition) read(ctx context.Context) {
 		case err == nil, errors.Is(err, context.Canceled): // of a Read that stopReading has ended
 			failures = 0
 		case errors.Is(err, buffer.ErrNewerVersion):
-			if !p.hold(ctx, err) {
+			if !p.hold(ctx, "a block", err) {
 				return
 			}
 		default:
@@ -158,11 +162,12 @@ func (p *partition) read(ctx context.Context) {
 	}
 }
 
-// hold waits because of a block that only a newer version can read. Nothing behind it is sent, so that nothing overtakes it.
-func (p *partition) hold(ctx context.Context, err error) bool {
+// hold waits because of what only a newer version can read: a block, or progress. Nothing is sent meanwhile, so that nothing overtakes
+// the block or is sent anew.
+func (p *partition) hold(ctx context.Context, what string, err error) bool {
 	p.metrics.onHold.Set(1)
 	defer p.metrics.onHold.Set(0)
-	p.log.Error("a block was written by a newer version: nothing of this partition is sent until that version runs here", "err", err)
+	p.log.Error(what+" was written by a newer version: nothing of this partition is sent until that version runs here", "err", err)
 	return sleep(ctx, holdRetry)
 }
 

@@ -65,11 +65,16 @@ func (e *ends) get(partition int) (buffer.Span, bool) {
 
 // bounds asks Kafka for the ends of the first n partitions.
 func (l *lane) bounds(ctx context.Context, n int) ([]buffer.Span, error) {
-	partitions := make([]int, n)
-	for i := range partitions {
-		partitions[i] = i
+	return l.boundsOf(ctx, upTo(n)...)
+}
+
+// upTo are the first n partitions.
+func upTo(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
 	}
-	return l.boundsOf(ctx, partitions...)
+	return all
 }
 
 // boundsOf asks Kafka for the ends of these partitions. The error wraps buffer.ErrUnavailable.

@@ -40,14 +40,6 @@ func (c *checking) group(t *checkedTopic, underWay bool) {
 	c.backlog(what, t, commits)
 }
 
-func upTo(n int) []int {
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
-	}
-	return all
-}
-
 // describe asks for the group, again while that may help.
 func (c *checking) describe(client *kafka.Client) (g kafka.DescribeGroupsResponseGroup, err error) {
 	for end := time.Now().Add(settleDown); ; {
@@ -123,12 +115,15 @@ func (c *checking) backlog(what string, t *checkedTopic, commits map[place]commi
 		c.add(Bad, what, "%s", inOneLine(err))
 		return
 	}
-	var replaced, overtaken []int
+	var replaced, overtaken, newer []int
 	var oldest time.Time
 	blocks := int64(0)
 	for n, span := range kept {
 		at := span.From
 		if commit, ok := commits[place{t.topic, n}]; ok && commit.offset >= 0 {
+			if commit.unknown != nil {
+				newer = append(newer, n)
+			}
 			switch {
 			case commit.offset > span.To:
 				replaced = append(replaced, n)
@@ -153,6 +148,9 @@ func (c *checking) backlog(what string, t *checkedTopic, commits map[place]commi
 	}
 	if len(replaced) > 0 {
 		c.add(Doubtful, what, "has committed more of %s than there is: the topic was made anew, and is forwarded from its first block on", listed(replaced))
+	}
+	if len(newer) > 0 {
+		c.add(Doubtful, what, "the progress of %s was saved by a newer version of ingestgw: this one does not forward it; run that version", listed(newer))
 	}
 	if len(overtaken) > 0 {
 		c.add(Doubtful, what, "had not forwarded all of %s when Kafka removed it: what is missing is lost; raise retention.ms of topic %s",

@@ -23,6 +23,8 @@ type commit struct {
 	anchor   anchor
 	anchored bool
 	spans    []buffer.Span // behind the committed offset
+	// unknown is why a newer version's progress cannot be read; it wraps buffer.ErrNewerVersion. Only offset is known then.
+	unknown error
 }
 
 const (
@@ -45,17 +47,17 @@ func (c commit) metadata() (string, error) {
 	return strings.Join([]string{commitVersion, c.writer, anchor, base64.StdEncoding.EncodeToString(binary)}, " "), nil
 }
 
-// parseCommit reads what was committed. Metadata of somebody else, such as a tool that has reset the offset, counts as none. The
-// error wraps buffer.ErrNewerVersion.
-func parseCommit(offset int64, metadata string) (commit, error) {
+// parseCommit reads what was committed. Metadata of somebody else, such as a tool that has reset the offset, counts as none.
+func parseCommit(offset int64, metadata string) commit {
 	c := commit{offset: buffer.Offset(max(offset, -1))}
 	version, rest, _ := strings.Cut(metadata, " ")
 	if n, err := strconv.Atoi(version); err == nil && n > 1 && strings.Count(rest, " ") >= 2 {
-		return c, fmt.Errorf("progress of version %d, known is up to %s: %w", n, commitVersion, buffer.ErrNewerVersion)
+		c.unknown = fmt.Errorf("progress of version %d, known is up to %s: %w", n, commitVersion, buffer.ErrNewerVersion)
+		return c
 	}
 	fields := strings.Split(rest, " ")
 	if c.offset < 0 || version != commitVersion || len(fields) != 3 {
-		return c, nil
+		return c
 	}
 	var progress buffer.Progress
 	binary, err := base64.StdEncoding.DecodeString(fields[2])
@@ -64,9 +66,10 @@ func parseCommit(offset int64, metadata string) (commit, error) {
 	}
 	switch {
 	case errors.Is(err, buffer.ErrNewerVersion):
-		return c, err
+		c.unknown = err
+		return c
 	case err != nil, progress.Committed() != c.offset: // somebody has moved the offset and left the text as it was
-		return c, nil //nolint:nilerr // not our metadata
+		return c
 	}
 	c.writer, c.spans = fields[0], progress.Done[1:]
 	if at, checksum, ok := strings.Cut(fields[1], ":"); ok {
@@ -74,7 +77,7 @@ func parseCommit(offset int64, metadata string) (commit, error) {
 		n, err2 := strconv.ParseUint(checksum, 16, 32)
 		c.anchor, c.anchored = anchor{buffer.Offset(o), uint32(n)}, err1 == nil && err2 == nil
 	}
-	return c, nil
+	return c
 }
 
 // Load is as buffer.Partition says. An offset that a tool has committed counts as everything before it done.
@@ -83,6 +86,7 @@ func (p *partition) Load(ctx context.Context) (buffer.Progress, error) {
 	if err != nil {
 		return buffer.Progress{}, fmt.Errorf("load progress of %v: %w", p.id, err)
 	}
+	p.lane.ends.forget(p.number) // they may be those of a topic that was there before
 	spans, err := p.lane.boundsOf(ctx, p.number)
 	if err != nil {
 		return buffer.Progress{}, fmt.Errorf("load progress of %v: %w", p.id, err)
@@ -175,7 +179,7 @@ func (p *partition) committedBySomebodyElse(c commit) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ours := c.writer == p.member.writer
-	return !ours && (c.offset != p.commit.offset || c.writer != p.commit.writer)
+	return c.unknown != nil || !ours && (c.offset != p.commit.offset || c.writer != p.commit.writer)
 }
 
 // commit commits an offset of a partition as a member of the current generation.
@@ -236,7 +240,7 @@ func (m *member) committed(ctx context.Context, topic string, number int) (commi
 	if !ok {
 		return commit{}, fmt.Errorf("%w: the coordinator's answer says nothing of it", buffer.ErrUnavailable)
 	}
-	return c, nil
+	return c, c.unknown
 }
 
 // commits is what the group has committed for these partitions.
@@ -263,11 +267,7 @@ func commitsOf(ctx context.Context, client *kafka.Client, group string, asked ma
 			if one.Error != nil {
 				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w: %w", topic, one.Partition, buffer.ErrUnavailable, one.Error)
 			}
-			c, err := parseCommit(one.CommittedOffset, one.Metadata)
-			if err != nil {
-				return nil, fmt.Errorf("committed offset of topic %s, partition %d: %w", topic, one.Partition, err)
-			}
-			commits[place{topic, one.Partition}] = c
+			commits[place{topic, one.Partition}] = parseCommit(one.CommittedOffset, one.Metadata)
 		}
 	}
 	return commits, nil

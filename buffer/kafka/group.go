@@ -57,6 +57,7 @@ func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane, 
 		holding:    map[place]*holding{},
 		last:       map[place]<-chan struct{}{},
 		lanes:      map[string]*lane{},
+		logs:       map[string]string{},
 	}
 	m.balancer = &sticky{held: m.held}
 	for _, name := range lanes {
@@ -87,6 +88,7 @@ type member struct {
 	stuckAfter time.Duration // Config.StuckAfter
 
 	mu         sync.Mutex
+	logs       map[string]string // by topic, the name of its log: of those that were found
 	generation *kafka.Generation // nil between two of them
 	compared   bool              // it is known which partitions others have committed to before it: we may commit
 	number     int32             // of the last one
@@ -127,12 +129,16 @@ func (m *member) run(ctx context.Context) {
 func (m *member) topics(ctx context.Context) []string {
 	var topics []string
 	for name, l := range m.lanes {
-		if _, err := l.find(ctx); err != nil {
+		known, err := l.find(ctx)
+		if err != nil {
 			if ctx.Err() == nil {
 				m.log.Error("a topic cannot be forwarded yet", "topic", name, "err", err)
 			}
 			continue
 		}
+		m.mu.Lock()
+		m.logs[name] = known.log
+		m.mu.Unlock()
 		topics = append(topics, name)
 	}
 	slices.Sort(topics)
@@ -172,7 +178,9 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 	}
 	stuck := errors.Is(context.Cause(stay), errStuck)
 	if stuck {
+		m.mu.Lock()
 		m.loseAll("no block was read for minutes")
+		m.mu.Unlock()
 		pause = m.stuckAfter / 10
 	}
 	m.leave(group)
@@ -190,13 +198,16 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacki
 	defer stuck.Stop()
 	topics := time.NewTicker(retryTopics)
 	defer topics.Stop()
+	var others rivals
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-stuck.C:
-			if m.stuck(ctx) {
-				m.log.Error("leaving the group for a moment, so that others can try: nothing was read for long, though there are blocks",
+			if !m.stuck(ctx) {
+				others = rivals{}
+			} else if others.getOn(ctx, m) {
+				m.log.Error("leaving the group for a moment, so that others can try: nothing was read for long, though there are blocks, and others get on",
 					"after", m.stuckAfter, "away", m.stuckAfter/10)
 				leave(errStuck)
 				return
@@ -231,6 +242,63 @@ func (m *member) stuck(ctx context.Context) bool {
 		_, next, err := p.Bounds(ctx)
 		return err == nil && position < next
 	})
+}
+
+// rivals is how far the other members of the group were when they were last looked at.
+type rivals struct {
+	committed map[place]buffer.Offset
+	told      bool
+}
+
+// getOn says whether others would do better with our partitions: they have come further since the last look, or have done all that is
+// theirs. When nobody gets on, nothing is gained by passing partitions around, and what is sent and not settled would be forgotten.
+func (r *rivals) getOn(ctx context.Context, m *member) bool {
+	committed, idle, err := m.elsewhere(ctx)
+	if err != nil {
+		m.log.Warn("cannot ask how far the other members of the group are", "err", err)
+		return false
+	}
+	before := r.committed
+	r.committed = committed
+	for at, offset := range committed {
+		if was, ok := before[at]; ok && offset > was {
+			return true
+		}
+	}
+	if !idle && before != nil && !r.told {
+		r.told = true
+		m.log.Error("nothing was read for long, though there are blocks, and no other member of the group gets on either: "+
+			"look at what is downstream (INGESTGW_FORWARD_URLS), and at the messages about it", "after", m.stuckAfter)
+	}
+	return idle
+}
+
+// elsewhere is what is committed for the partitions that are not ours, and whether that is all there is.
+func (m *member) elsewhere(ctx context.Context) (committed map[place]buffer.Offset, idle bool, err error) {
+	committed, idle = map[place]buffer.Offset{}, true
+	for topic, l := range m.lanes {
+		known := l.known.Load()
+		if known == nil {
+			continue
+		}
+		commits, err := commitsOf(ctx, l.client, m.group, map[string][]int{topic: upTo(known.partitions)})
+		if err != nil {
+			return nil, false, err
+		}
+		ends, err := l.bounds(ctx, known.partitions)
+		if err != nil {
+			return nil, false, err
+		}
+		m.mu.Lock()
+		for at, c := range commits {
+			if m.holding[at] == nil {
+				committed[at] = c.offset
+				idle = idle && max(c.offset, ends[at.number].From) == ends[at.number].To
+			}
+		}
+		m.mu.Unlock()
+	}
+	return committed, idle, nil
 }
 
 // reading says when something was last read, and how far.
@@ -305,9 +373,8 @@ func (m *member) over(g *kafka.Generation) {
 			return
 		}
 		m.mu.Lock()
-		alone := m.generation == nil && m.number == g.ID
-		m.mu.Unlock()
-		if alone {
+		defer m.mu.Unlock()
+		if m.generation == nil && m.number == g.ID {
 			m.loseAll("the group has not been heard of for longer than a rebalance may take")
 		}
 	})
@@ -329,7 +396,6 @@ func (m *member) adopt(g *kafka.Generation, had []*partition) {
 	for at := range assigned {
 		m.hold(at)
 	}
-	m.s.metrics.assigned.Set(float64(len(assigned)))
 }
 
 // taken are those of our partitions to which another process has committed since we have last loaded or saved. When it cannot be
@@ -358,31 +424,30 @@ func (m *member) taken(had []*partition) []*partition {
 	})
 }
 
-// hold runs fn for a partition, unless that is so already.
+// hold runs fn for a partition, unless that is so already. It asks nobody: whether the partition can be read is found by fn, which
+// tries again.
 func (m *member) hold(at place) {
-	l := m.lanes[at.topic]
-	known, err := l.find(m.running)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended || m.holding[at] != nil {
-		return
+	if !m.ended && m.holding[at] == nil {
+		m.start(at)
 	}
-	if err != nil {
-		m.log.Error("a partition that is ours cannot be forwarded", "topic", at.topic, "partition", at.number, "err", err)
-		return
-	}
-	m.start(at, l.id(known, at.number))
 }
 
 // start runs fn for a partition once what ran for it before has returned. m.mu is held.
-func (m *member) start(at place, id buffer.PartitionID) {
+func (m *member) start(at place) {
 	ctx, cancel := context.WithCancel(m.running)
+	l := m.lanes[at.topic]
 	h := &holding{
-		partition: &partition{id: id, lane: m.lanes[at.topic], number: at.number, member: m, read: time.Now(), commit: commit{offset: -1}},
-		cancel:    cancel,
+		partition: &partition{
+			id:   buffer.PartitionID{Log: m.logs[at.topic], Lane: l.name, Number: at.number},
+			lane: l, number: at.number, member: m, read: time.Now(), commit: commit{offset: -1},
+		},
+		cancel: cancel,
 	}
 	before, done := m.last[at], make(chan struct{})
 	m.holding[at], m.last[at] = h, done
+	m.s.metrics.assigned.Set(float64(len(m.holding)))
 	m.runs.Go(func() { // ends when the partition is lost, or with running
 		defer close(done)
 		if before != nil {
@@ -402,11 +467,11 @@ func (m *member) lose(at place, h *holding) {
 	h.fenced.Store(true)
 	h.cancel()
 	delete(m.holding, at)
+	m.s.metrics.assigned.Set(float64(len(m.holding)))
 }
 
+// loseAll gives up everything. m.mu is held.
 func (m *member) loseAll(why string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.log.Warn("giving up all partitions", "why", why, "partitions", len(m.holding))
 	for at, h := range m.holding {
 		m.lose(at, h)
@@ -460,7 +525,6 @@ func (m *member) end() {
 	for at, h := range m.holding {
 		m.lose(at, h)
 	}
-	m.s.metrics.assigned.Set(0)
 }
 
 // leave leaves the group. It is waited for in vain when Kafka is away.

@@ -3,8 +3,10 @@ package kafka
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -363,6 +365,7 @@ func TestMemberThatIsStuckLeavesAndComesBack(t *testing.T) {
 		for sleep(ctx, 50*time.Millisecond) {
 			for _, p := range diligent.owned() {
 				if batch, err := p.Read(ctx, 0, 1<<20); err == nil {
+					_ = p.Save(ctx, progressOf(p, batch.Next)) // between generations it fails
 					batch.Release()
 				}
 			}
@@ -386,6 +389,47 @@ func TestMemberThatIsStuckLeavesAndComesBack(t *testing.T) {
 	}
 	if now := c.GroupInfo("g"); !slices.ContainsFunc(now.Members, func(m kfake.GroupMember) bool { return m.MemberID == left.Members[0].MemberID }) {
 		t.Error("the other has left as well")
+	}
+}
+
+// When what is downstream takes nothing, it does so from nobody.
+func TestNobodyLeavesWhenNobodyGetsOn(t *testing.T) {
+	t.Parallel()
+	c := fakeKafka(t)
+	cfg := testConfig(c.ListenAddrs())
+	cfg.Partitions, cfg.StuckAfter = 2, time.Second
+	var logs [2]safeBuffer
+	parts := map[int]*owned{}
+	for n := range logs {
+		s, err := open(t.Context(), cfg, slog.New(slog.NewTextHandler(&logs[n], nil)), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close(soon(t)) })
+		if n == 0 {
+			put(t, s, 8)
+		}
+		group := consume(t, s, "g")
+		if n > 0 {
+			if _, err := c.WaitGroupStable(soon(t), "g", 2); err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(parts, group.owns(1))
+		}
+	}
+	epoch := c.GroupInfo("g").Epoch
+	for n := range logs {
+		eventually(t, "it is told where to look", func() bool { return strings.Contains(logs[n].String(), "INGESTGW_FORWARD_URLS") })
+	}
+	time.Sleep(cfg.StuckAfter) // for what must not happen
+	wantKept(t, parts)
+	if now := c.GroupInfo("g").Epoch; now != epoch {
+		t.Errorf("%d generations have begun", now-epoch)
+	}
+	for n := range logs {
+		if times := strings.Count(logs[n].String(), "no other member"); times != 1 {
+			t.Errorf("it is told %d times", times)
+		}
 	}
 }
 
@@ -438,8 +482,13 @@ func TestGroupWithoutItsTopicDoesNotSpin(t *testing.T) {
 	c := fakeKafka(t)
 	cfg := testConfig(c.ListenAddrs())
 	s := mustOpen(t, cfg, nil)
+	put(t, s, 9)
 	group := consume(t, s, "g")
-	group.owns(3)
+	for _, p := range group.owns(3) {
+		if _, next, err := p.Bounds(soon(t)); err != nil || next == 0 {
+			t.Fatalf("the partition ends at %d, %v", next, err)
+		}
+	}
 	topic := s.lane(buffer.Main).topic
 	if err := c.DeleteTopic(topic); err != nil {
 		t.Fatal(err)
@@ -455,7 +504,51 @@ func TestGroupWithoutItsTopicDoesNotSpin(t *testing.T) {
 	if err := c.CreateTopic(topic, 2, nil); err != nil {
 		t.Fatal(err)
 	}
-	group.owns(2)
+	for _, p := range group.owns(2) {
+		wantDone(t, load(t, p), 0)
+		if _, next, err := p.Bounds(soon(t)); err != nil || next != 0 {
+			t.Errorf("a partition of the new topic ends at %d, %v", next, err)
+		}
+	}
+}
+
+// A broker that does not know the topic yet, when the group's leader does, leaves no partition alone.
+func TestPartitionIsHandedOutThoughItsTopicIsNotKnownAtTheMoment(t *testing.T) {
+	t.Parallel()
+	c := fakeKafka(t)
+	cfg := testConfig(c.ListenAddrs())
+	cfg.Partitions = 1
+	s := mustOpen(t, cfg, nil)
+	group := consume(t, s, "g")
+	p := group.one()
+	blind := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.UnknownTopicOrPartition, Count: -1})
+	defer blind.Remove()
+	s.lane(buffer.Main).known.Store(nil)
+	p.Partition.(*partition).member.handOutAnew(p.Partition.(*partition))
+	<-p.ctx.Done()
+	eventually(t, "there is another run", func() bool { return group.begun() == 2 })
+}
+
+// One partition whose progress a newer version has saved is waited for, by itself.
+func TestProgressOfANewerVersionHoldsItsPartitionOnly(t *testing.T) {
+	t.Parallel()
+	c := fakeKafka(t)
+	cfg := testConfig(c.ListenAddrs())
+	cfg.Group, cfg.Partitions = cfg.TopicPrefix, 2
+	s := mustOpen(t, cfg, nil)
+	put(t, s, 4)
+	recommit(t, s, cfg.Group, kfake.GroupCommit{Offset: 1, Metadata: "2 what nobody knows"})
+	group := consume(t, s, cfg.Group)
+	parts := group.owns(2)
+	if _, err := parts[0].Load(soon(t)); !errors.Is(err, buffer.ErrNewerVersion) {
+		t.Errorf("load: %v", err)
+	}
+	save(t, parts[1], 1)
+	had := []*partition{parts[0].Partition.(*partition), parts[1].Partition.(*partition)}
+	if taken := had[0].member.taken(had); len(taken) != 1 || taken[0] != had[0] {
+		t.Errorf("%d partitions are taken for others'", len(taken))
+	}
+	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+": the progress of partition 0 was saved by a newer version")
 }
 
 // A partition may be handed out anew while a generation is adopted. What is found out about its former run says nothing of the new one.
