@@ -136,11 +136,10 @@ func (a *appending) begin(ctx context.Context) (wait time.Duration, err error) {
 	for _, t := range a.underWay {
 		avoid = append(avoid, t.partition)
 	}
-	partition, wait, ok := a.lane.spread.take(known.partitions, avoid)
+	t, wait, ok := a.lane.spread.take(known.leaders, avoid)
 	if !ok {
 		return wait, nil
 	}
-	t := &try{partition: partition, began: time.Now()}
 	a.underWay = append(a.underWay, t)
 	a.holders.Add(1)
 	a.lane.s.under.Go(func() { a.carry(t) }) // ends with the answer, at the latest when the request's time is over

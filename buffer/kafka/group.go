@@ -281,11 +281,11 @@ func (m *member) elsewhere(ctx context.Context) (committed map[place]buffer.Offs
 		if known == nil {
 			continue
 		}
-		commits, err := commitsOf(ctx, l.client, m.group, map[string][]int{topic: upTo(known.partitions)})
+		commits, err := commitsOf(ctx, l.client, m.group, map[string][]int{topic: upTo(len(known.leaders))})
 		if err != nil {
 			return nil, false, err
 		}
-		ends, err := l.bounds(ctx, known.partitions)
+		ends, err := l.bounds(ctx, len(known.leaders))
 		if err != nil {
 			return nil, false, err
 		}

@@ -145,7 +145,7 @@ func (s *Store) Stats(ctx context.Context) ([]buffer.PartitionStats, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stats of topic %s: %w", l.topic, err)
 		}
-		bounds, err := l.bounds(ctx, known.partitions)
+		bounds, err := l.bounds(ctx, len(known.leaders))
 		if err != nil {
 			return nil, err
 		}

@@ -35,12 +35,12 @@ type lane struct {
 
 // A topic is what is known of a lane's topic, once it is.
 type topic struct {
-	log        string // tells this topic of this cluster from others
-	partitions int
-	maxBlock   int
-	refused    error     // why nothing is stored there; nil when it may be used
-	unread     bool      // its settings could not be read
-	at         time.Time // when the number of partitions was known
+	log      string // tells this topic of this cluster from others
+	leaders  []int  // of the partitions, by their ids; -1 is none
+	maxBlock int
+	refused  error     // why nothing is stored there; nil when it may be used
+	unread   bool      // its settings could not be read
+	at       time.Time // when the leaders were known
 }
 
 // seen is what the blocks that this process has stored or read were like.
@@ -75,7 +75,7 @@ func newLane(s *Store, name buffer.Lane) *lane {
 // close closes the connections that are idle, and the others once they are.
 func (l *lane) close() { l.transport.CloseIdleConnections() }
 
-// repartition is how often it is asked how many partitions there are.
+// repartition is how often it is asked which partitions there are and who leads them.
 const repartition = time.Second
 
 // ready returns what is known of the topic when blocks may be stored there.
@@ -102,8 +102,8 @@ func (l *lane) find(ctx context.Context) (*topic, error) {
 	return l.recount(ctx, known)
 }
 
-// recount notices partitions that were added, and a topic that was deleted, which is looked for anew. The answer is out of the
-// transport's cache.
+// recount notices partitions that were added or have another leader, and a topic that was deleted, which is looked for anew. The
+// answer is out of the transport's cache.
 func (l *lane) recount(ctx context.Context, known *topic) (*topic, error) {
 	now := *known
 	now.at = time.Now()
@@ -115,10 +115,24 @@ func (l *lane) recount(ctx context.Context, known *topic) (*topic, error) {
 		}
 		return l.look(ctx)
 	case err == nil && len(meta.Topics[0].Partitions) > 0:
-		now.partitions = len(meta.Topics[0].Partitions)
+		now.leaders = leadersOf(meta.Topics[0].Partitions)
 	}
 	l.known.CompareAndSwap(known, &now)
 	return &now, nil
+}
+
+// leadersOf are the brokers that lead the partitions, by partition.
+func leadersOf(partitions []kafka.Partition) []int {
+	leaders := make([]int, len(partitions))
+	for i := range leaders {
+		leaders[i] = -1
+	}
+	for _, p := range partitions {
+		if p.ID < len(leaders) && p.Leader.Host != "" { // kafka-go makes broker 0 of one that is not there
+			leaders[p.ID] = p.Leader.ID
+		}
+	}
+	return leaders
 }
 
 // metadata is what the cluster says of the topic. The error wraps buffer.ErrUnavailable.

@@ -95,7 +95,7 @@ func stored(t *testing.T, s *Store) map[int]map[string]int {
 		t.Fatal(err)
 	}
 	all := map[int]map[string]int{}
-	for n := range known.partitions {
+	for n := range known.leaders {
 		all[n] = map[string]int{}
 		var span []buffer.Span
 		eventually(t, fmt.Sprintf("the ends of partition %d are told", n), func() bool { span, err = l.boundsOf(ctx, n); return err == nil })
@@ -308,12 +308,12 @@ func placed(t *testing.T, c *kfake.Cluster, cfg Config) *Store {
 		}
 	}
 	eventually(t, "the leaders are known", func() bool {
-		meta, err := l.metadata(soon(t))
+		known, err := l.find(soon(t)) // asks once a second
 		if err != nil {
 			return false
 		}
-		for _, p := range meta.Topics[0].Partitions {
-			if p.Leader.ID != p.ID%3 {
+		for n, leader := range known.leaders {
+			if leader != n%3 {
 				return false
 			}
 		}

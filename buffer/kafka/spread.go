@@ -8,13 +8,14 @@ import (
 )
 
 // A spread says to which partition of a lane a block goes: the one with the fewest blocks on their way. One that fails or stalls
-// is left out for a while. It is safe for concurrent use.
+// is left out for a while, and with a broker that stalls all that it leads. It is safe for concurrent use.
 type spread struct {
 	mu      sync.Mutex
 	targets []target
-	turn    int // where the search begins, so that equal ones take turns
-	acked   time.Time
-	probed  time.Time // when a try was last taken to lag though no other block had been acknowledged since
+	leaders map[int]*leader // by broker id
+	turn    int             // where the search begins, so that equal ones take turns
+	acked   time.Time       // when the latest of the acknowledged tries began
+	probed  time.Time       // when a try was last taken to lag though none that began later had been acknowledged
 }
 
 // A target is what is known of one partition.
@@ -25,6 +26,17 @@ type target struct {
 	until    time.Time // it is left out before
 }
 
+// A leader is what is known of a broker that leads partitions.
+type leader struct {
+	inFlight int
+	acked    time.Time // when the latest of the tries that it has acknowledged began
+	lagged   time.Time // when the latest of those began that others have overtaken
+}
+
+// suspect says whether the broker itself seems to stall, and not one of its partitions: it has acknowledged nothing that began later
+// than what lags. It gets one block at a time then.
+func (l *leader) suspect() bool { return l.lagged.After(l.acked) }
+
 const (
 	// leaveOutMin and leaveOutMax bound how long a partition that fails is left out; doubled with each failure. A new leader
 	// stands within a few seconds, and is known to us a second later.
@@ -32,23 +44,23 @@ const (
 	leaveOutMax = 5 * time.Second
 )
 
-// take chooses one of n partitions for a block that is not on its way to any of avoid. ok is false when all are left out; then
-// wait says for how long.
-func (s *spread) take(n int, avoid []int) (partition int, wait time.Duration, ok bool) {
+// take chooses a partition for a block that is not on its way to any of avoid. leaders are the brokers that lead the partitions; -1
+// is none. ok is false when all are left out; then wait says for how long.
+func (s *spread) take(leaders []int, avoid []int) (y *try, wait time.Duration, ok bool) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.targets) < n {
+	for len(s.targets) < len(leaders) {
 		s.targets = append(s.targets, target{})
 	}
 	s.turn++
 	best, wait := -1, leaveOutMax
-	for i := range n {
-		p := (s.turn + i) % n
-		t := &s.targets[p]
+	for i := range leaders {
+		p := (s.turn + i) % len(leaders)
+		t, l := &s.targets[p], s.leader(leaders[p])
 		switch {
 		case slices.Contains(avoid, p):
-		case t.stalled > 0: // what stalls may end any time
+		case t.stalled > 0, l.inFlight > 0 && l.suspect(): // what stalls may end any time
 			wait = min(wait, leaveOutMin)
 		case now.Before(t.until):
 			wait = min(wait, t.until.Sub(now))
@@ -57,15 +69,32 @@ func (s *spread) take(n int, avoid []int) (partition int, wait time.Duration, ok
 		}
 	}
 	if best < 0 {
-		return 0, wait, false
+		return nil, wait, false
 	}
+	y = &try{partition: best, leader: s.leader(leaders[best]), began: now}
 	s.targets[best].inFlight++
-	return best, 0, true
+	y.leader.inFlight++
+	return y, 0, true
+}
+
+// leader is what is known of a broker. s.mu is held.
+func (s *spread) leader(id int) *leader {
+	if id < 0 { // the partition has none at the moment: nothing is learnt about anybody
+		return &leader{}
+	}
+	if s.leaders == nil {
+		s.leaders = map[int]*leader{}
+	}
+	if s.leaders[id] == nil {
+		s.leaders[id] = &leader{}
+	}
+	return s.leaders[id]
 }
 
 // A try is one request that stores a block in one partition.
 type try struct {
 	partition int
+	leader    *leader
 	began     time.Time
 
 	// Guarded by the spread's mutex.
@@ -73,9 +102,9 @@ type try struct {
 	ended     bool
 }
 
-// overtake says whether a try lags behind the other blocks: one of them was acknowledged since it began. When nothing is, that may be
-// because there is nothing else or because everything stalls, so one try in each period is taken to lag. No others go to its partition
-// then until it has ended. It says so once.
+// overtake says whether a try lags behind the other blocks: one that began later was acknowledged. When none is, that may be because
+// there is none or because everything stalls, so one try in each period is taken to lag. No others go to its partition then until it
+// has ended. It says so once.
 func (s *spread) overtake(y *try, period time.Duration) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -83,7 +112,9 @@ func (s *spread) overtake(y *try, period time.Duration) bool {
 	if y.ended || y.overtaken {
 		return false
 	}
-	if !s.acked.After(y.began) {
+	if s.acked.After(y.began) {
+		y.leader.lagged = later(y.leader.lagged, y.began)
+	} else {
 		if now.Sub(s.probed) < period {
 			return false
 		}
@@ -92,6 +123,13 @@ func (s *spread) overtake(y *try, period time.Duration) bool {
 	y.overtaken = true
 	s.targets[y.partition].stalled++
 	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // lags says whether overtake has said so.
@@ -109,12 +147,14 @@ func (s *spread) done(y *try, err error) {
 	t := &s.targets[y.partition]
 	y.ended = true
 	t.inFlight--
+	y.leader.inFlight--
 	if y.overtaken {
 		t.stalled--
 	}
 	if err == nil {
 		t.failures, t.until = 0, time.Time{}
-		s.acked = now
+		s.acked = later(s.acked, y.began)
+		y.leader.acked = later(y.leader.acked, y.began)
 		return
 	}
 	pause := min(leaveOutMin<<min(t.failures, 10), leaveOutMax)

@@ -79,6 +79,95 @@ func TestFrozenBrokerHoldsNoOtherBlock(t *testing.T) {
 	}
 }
 
+// A broker that stalls is known by one block, though it leads many partitions.
+func TestFrozenBrokerIsGivenNoMoreBlocksThanAreUnderWay(t *testing.T) {
+	t.Parallel()
+	const hedge, senders = 500 * time.Millisecond, 4
+	s, w := stalling(t, 36, hedge, 6*time.Second)
+	put(t, s, 36)
+	stored(t, s) // leaves a connection to every broker
+	w.freeze(0)
+	defer w.thaw(0)
+	l := s.lane(buffer.Main)
+	onFrozen := func() (n int) { // waiting for a connection, which a frozen broker does not take either, or for an answer
+		l.spread.mu.Lock()
+		defer l.spread.mu.Unlock()
+		for partition := 0; partition < 36; partition += 3 {
+			n += l.spread.targets[partition].inFlight
+		}
+		return n
+	}
+	var under sync.WaitGroup
+	for range senders {
+		under.Go(func() {
+			slow := 0
+			for range 100 {
+				began := time.Now()
+				if err := s.Append(soon(t), buffer.Main, newPaper().Block); err != nil {
+					t.Errorf("append: %v", err)
+				}
+				if time.Since(began) >= hedge {
+					slow++
+				}
+			}
+			if slow > 1 {
+				t.Errorf("%d blocks of one sender waited for the frozen broker", slow)
+			}
+		})
+	}
+	under.Wait()
+	if n := onFrozen(); n < 1 || n > senders {
+		t.Errorf("%d blocks are on their way to the frozen broker, %d senders can have sent one each before it was known", n, senders)
+	}
+}
+
+func TestEquallySlowPartitionsAreNoReasonToWriteTwice(t *testing.T) {
+	t.Parallel()
+	const hedge = 100 * time.Millisecond
+	var s spread
+	leaders := []int{0, 1, 2}
+	var underWay []*try
+	began := time.Now().Add(-time.Hour)
+	for i := range 300 { // each is acknowledged when 30 later ones have begun
+		y, _, ok := s.take(leaders, nil)
+		if !ok {
+			t.Fatal("all partitions are left out")
+		}
+		y.began = began.Add(time.Duration(i) * time.Millisecond)
+		underWay = append(underWay, y)
+		if len(underWay) < 30 {
+			continue
+		}
+		s.done(underWay[0], nil)
+		underWay = underWay[1:]
+		s.probed = time.Now() // this is not about probes
+		for _, y := range underWay {
+			if s.overtake(y, hedge) {
+				t.Fatalf("block %d is written again, though none that is later has been acknowledged", i)
+			}
+		}
+	}
+}
+
+func TestPartitionThatStallsOnABrokerThatDoesNotIsLeftOutAlone(t *testing.T) {
+	t.Parallel()
+	var s spread
+	leaders := []int{7, 7, 7}
+	stuck, _, _ := s.take(leaders, []int{1, 2})
+	stuck.began = stuck.began.Add(-time.Second)
+	other, _, _ := s.take(leaders, []int{0, 2})
+	s.done(other, nil)
+	if !s.overtake(stuck, time.Hour) {
+		t.Fatal("it is not overtaken")
+	}
+	for range 12 {
+		y, _, ok := s.take(leaders, nil)
+		if !ok || y.partition == 0 {
+			t.Fatalf("%+v was taken, %v", y, ok)
+		}
+	}
+}
+
 func TestWhenEverythingStallsNothingIsWrittenTwiceInAStorm(t *testing.T) {
 	t.Parallel()
 	const hedge, limit = 200 * time.Millisecond, 2 * time.Second

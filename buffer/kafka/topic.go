@@ -95,10 +95,10 @@ func (l *lane) awaitTopic(ctx context.Context) (*kafka.MetadataResponse, error) 
 // examine says what the topic is like, tells what is unsafe about it, and with KAFKA_STRICT refuses it then.
 func (l *lane) examine(ctx context.Context, meta *kafka.MetadataResponse) *topic {
 	t := &topic{
-		log:        logName(meta.ClusterID, l.topic),
-		partitions: len(meta.Topics[0].Partitions),
-		maxBlock:   topicMaxBytes - overhead,
-		at:         time.Now(),
+		log:      logName(meta.ClusterID, l.topic),
+		leaders:  leadersOf(meta.Topics[0].Partitions),
+		maxBlock: topicMaxBytes - overhead,
+		at:       time.Now(),
 	}
 	config, err := l.config(ctx)
 	if err != nil {
