@@ -12,16 +12,21 @@ import (
 const (
 	// blockSize is where a block is full, in bytes. Larger ones gain nothing: a disk and a broker are at full speed at 1 MiB.
 	blockSize = 1 << 20
-	// maxBlocks bounds the blocks that a lane holds at one time, the one that gathers included. It is the memory that a slow
-	// Store costs: so many MiB, or so many records when they are larger than a block.
+	// maxBlocks bounds the blocks of a lane that have not been answered, the one that gathers included. It is the memory that a
+	// slow Store costs: so many MiB, or so many records when they are larger than a block.
 	maxBlocks = 8
+	// maxHeld bounds the blocks of a lane whose bytes are held, those of maxBlocks included. The others have been answered and the
+	// Store has not released them: they are stored, or given up, and a broker that has stopped may still read them. Few of them must
+	// not keep others from being stored. A Store releases what it holds in the end, so that this much is held for a while only.
+	maxHeld = 4 * maxBlocks
 )
 
 // A Gatherer puts records that arrive together into one block, so that they cost one write. It is safe for concurrent use.
 //
 // A block leaves for the Store when no other of its lane is on its way; otherwise when it is full or has lingered. So a record
-// that comes alone is stored at once, and the more there are the larger the blocks become. While a lane holds 8 blocks further
-// records wait outside, in the order in which they came. Lanes do not wait for each other.
+// that comes alone is stored at once, and the more there are the larger the blocks become. While 8 blocks of a lane have not been
+// answered, or the bytes of 32 are held, further records wait outside, in the order in which they came. Lanes do not wait for each
+// other.
 type Gatherer struct {
 	store   Store
 	linger  time.Duration

@@ -237,6 +237,92 @@ func TestBlocksUnderWayAreBounded(t *testing.T) {
 	}
 }
 
+// A hoard is a Store that answers and does not release what it has stored before it is told to.
+type hoard struct {
+	slowStore
+	kept []*Block // guarded by mu
+}
+
+func (s *hoard) Append(ctx context.Context, lane Lane, b *Block) error {
+	s.mu.Lock()
+	s.kept = append(s.kept, b)
+	s.mu.Unlock()
+	return s.slowStore.Append(ctx, lane, NewBlock(b.Received, b.Records, b.Samples, b.Data, nil))
+}
+
+// release releases the n blocks that it has held longest, and returns how many it then holds.
+func (s *hoard) release(n int) (held int) {
+	s.mu.Lock()
+	released := s.kept[:n]
+	s.kept = s.kept[n:]
+	held = len(s.kept)
+	s.mu.Unlock()
+	for _, b := range released {
+		b.Release()
+	}
+	return held
+}
+
+// hoarding appends records of the size of a block to a hoard that takes a second for each. It returns how many have been stored, and
+// the end: what the hoard then still holds is released.
+func hoarding(t *testing.T, records int) (store *hoard, stored *atomic.Int32, end func()) {
+	t.Helper()
+	store = &hoard{slowStore: slowStore{takes: time.Second}}
+	g := NewGatherer(store, Config{Linger: linger, AppendTimeout: time.Hour}, nil)
+	stored = new(atomic.Int32)
+	var all sync.WaitGroup
+	for range records {
+		all.Go(func() {
+			if err := g.Append(t.Context(), Main, record(blockSize), nil); err != nil {
+				t.Error(err)
+			}
+			stored.Add(1)
+		})
+	}
+	return store, stored, func() {
+		all.Wait()
+		store.release(store.release(0))
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestBlocksThatAreAnsweredMakeRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		store, _, end := hoarding(t, 3*maxBlocks)
+		end() // none was released before
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("took %v, want 3 times the second that the store takes for %d blocks", took, maxBlocks)
+		}
+		if most := store.most.Load(); most != maxBlocks {
+			t.Errorf("%d blocks were under way at one time, want %d", most, maxBlocks)
+		}
+	})
+}
+
+func TestBlocksHeldAfterTheirAnswerAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, stored, end := hoarding(t, maxHeld+5)
+		want := func(when string, blocks int) {
+			t.Helper()
+			time.Sleep(time.Minute) // simulated
+			if n := int(stored.Load()); n != blocks {
+				t.Errorf("%s: %d blocks have been stored, want %d", when, n, blocks)
+			}
+		}
+		want("nothing is released", maxHeld)
+		if held := store.release(2); held != maxHeld-2 {
+			t.Errorf("the store holds %d blocks, want %d", held, maxHeld-2)
+		}
+		want("two are released", maxHeld+2)
+		store.release(3)
+		want("three more are released", maxHeld+5)
+		end()
+	})
+}
+
 // fillLane appends a record every two lingers until the lane holds all blocks that it may, each of one record.
 func fillLane(t *testing.T, g *Gatherer, answers chan<- error) {
 	t.Helper()

@@ -20,14 +20,14 @@ type lane struct {
 
 	// Who finds no room waits at the door, first come first served; the first of them holds the door and listens to freed.
 	door  chan struct{} // holds one token while somebody has the door
-	freed chan struct{} // holds one token after a block was released
+	freed chan struct{} // holds one token after a block was answered or released
 
 	mu      sync.Mutex
 	closed  bool
 	waiting int    // Appends at the door; while there are any, nobody passes them by
-	held    int    // blocks whose bytes are held, at most maxBlocks
-	sending int    // of them, those that the Store has not answered
-	open    *block // the one that gathers; there is none unless some are sending
+	held    int    // blocks whose bytes are held, at most maxHeld
+	sending int    // of them, those that the Store has not answered; with open at most maxBlocks
+	open    *block // of them, the one that gathers; there is none unless some are sending
 }
 
 func newLane(g *Gatherer, name Lane) *lane {
@@ -117,7 +117,10 @@ func (l *lane) errClosed() error {
 }
 
 func (l *lane) errNoRoom(why error) error {
-	return fmt.Errorf("gather a record in lane %s: all %d blocks are waiting to be stored: %w", l.name, maxBlocks, why)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Errorf("gather a record in lane %s: %d blocks wait to be stored, of at most %d, and the bytes of %d are held, of at most %d: %w",
+		l.name, l.unanswered(), maxBlocks, l.held, maxHeld, why)
 }
 
 func (l *lane) errLate() error {
@@ -138,7 +141,7 @@ func (l *lane) place(r *Record, size int, release func()) (*block, error) {
 	if !alone && l.open != nil {
 		l.send(l.takeOpen()) // it is full
 	}
-	if l.held == maxBlocks {
+	if l.unanswered() == maxBlocks || l.held == maxHeld {
 		return nil, nil
 	}
 	b := l.newBlock(headerSize + size)
@@ -150,6 +153,14 @@ func (l *lane) place(r *Record, size int, release func()) (*block, error) {
 	l.open = b
 	b.linger = time.AfterFunc(l.g.linger, func() { l.lingered(b) })
 	return b, nil
+}
+
+// unanswered is how many blocks have records that wait for an answer. l.mu is held.
+func (l *lane) unanswered() int {
+	if l.open != nil {
+		return l.sending + 1
+	}
+	return l.sending
 }
 
 // newBlock returns a block with room for at least size bytes.
@@ -205,10 +216,12 @@ func (l *lane) store(b *block) {
 	l.answer(b, stored, l.g.store.Append(ctx, l.name, stored))
 }
 
+// next notes that a block has been answered, and returns the one to carry then.
 func (l *lane) next() *block {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending--
+	l.free()
 	if l.sending > 0 || l.open == nil {
 		return nil
 	}
@@ -243,8 +256,13 @@ func (l *lane) release(b *block) {
 	l.g.recycle(b.bytes)
 
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.held--
-	l.mu.Unlock()
+	l.free()
+}
+
+// free tells who has the door that there may be room. It never blocks. l.mu is held.
+func (l *lane) free() {
 	select {
 	case l.freed <- struct{}{}:
 	default:

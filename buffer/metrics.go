@@ -37,7 +37,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"lane"}),
 		bytes: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ingestgw_buffer_in_flight_bytes",
-			Help: "Bytes in blocks that gather or are being stored. Steadily at 8 MiB or above, the storage is the bottleneck.",
+			Help: "Bytes in blocks that gather or are being stored, or that the buffer still holds after it has answered. Steadily at " +
+				"8 MiB or above, the storage is the bottleneck; with Kafka it may be one broker that does not answer.",
 		}, []string{"lane"}),
 	}
 }
