@@ -218,7 +218,7 @@ func (l *lane) shrink(size int) {
 	}
 	smaller := *known
 	smaller.maxBlock = max(1, size/2)
-	if l.known.CompareAndSwap(known, &smaller) {
+	if l.learn(known, &smaller) {
 		l.log.Error("the topic refuses a block that its max.message.bytes should allow; requests are cut smaller now, which costs more. "+
 			"Look at max.message.bytes of the topic, and allow DescribeConfigs to this user", "bytes", size, "most_from_now_on", smaller.maxBlock)
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,7 @@ type Store struct {
 
 	under sync.WaitGroup // Appends, tries, and the goroutine that checks topics
 	rooms sync.Pool      // of *room
+	most  atomic.Int64   // see MaxBlock
 
 	mu     sync.Mutex
 	closed bool
@@ -75,6 +77,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 		closing: make(chan struct{}),
 		lanes:   map[buffer.Lane]*lane{},
 	}
+	s.most.Store(maxBlockUnknown)
 	s.metrics = newMetrics()
 	if err := s.metrics.register(reg); err != nil {
 		return nil, err
@@ -125,15 +128,23 @@ func (s *Store) check() {
 	}
 }
 
+// maxBlockUnknown is MaxBlock before anything is known of a topic.
+const maxBlockUnknown = topicMaxBytes - overhead
+
 // MaxBlock is what max.message.bytes of the smallest topic leaves room for.
-func (s *Store) MaxBlock() int {
-	most := topicMaxBytes - overhead
-	for _, l := range s.all() {
+func (s *Store) MaxBlock() int { return int(s.most.Load()) }
+
+// compare finds out anew which topic takes the smallest blocks. It is called after what is known of one has changed.
+func (s *Store) compare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := maxBlockUnknown
+	for _, l := range s.lanes {
 		if known := l.known.Load(); known != nil {
 			most = min(most, known.maxBlock)
 		}
 	}
-	return most
+	s.most.Store(int64(most))
 }
 
 // Stats is as buffer.Store says. Bytes are an estimate: Kafka tells offsets only, so they are multiplied with the mean of the

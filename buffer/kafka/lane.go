@@ -110,15 +110,24 @@ func (l *lane) recount(ctx context.Context, known *topic) (*topic, error) {
 	meta, err := l.metadata(ctx)
 	switch {
 	case err == nil && errors.Is(meta.Topics[0].Error, kafka.UnknownTopicOrPartition):
-		if l.known.CompareAndSwap(known, nil) {
+		if l.learn(known, nil) {
 			l.log.Error("the topic is not there any more: what it held and was not forwarded is lost")
 		}
 		return l.look(ctx)
 	case err == nil && len(meta.Topics[0].Partitions) > 0:
 		now.leaders = leadersOf(meta.Topics[0].Partitions)
 	}
-	l.known.CompareAndSwap(known, &now)
+	l.learn(known, &now)
 	return &now, nil
+}
+
+// learn puts now in the place of what was known of the topic, unless somebody else has learnt something meanwhile.
+func (l *lane) learn(before, now *topic) bool {
+	if !l.known.CompareAndSwap(before, now) {
+		return false
+	}
+	l.s.compare()
+	return true
 }
 
 // leadersOf are the brokers that lead the partitions, by partition.
@@ -172,6 +181,7 @@ func (l *lane) look(ctx context.Context) (*topic, error) {
 	}
 	known := l.examine(ctx, meta)
 	l.known.Store(known)
+	l.s.compare()
 	return known, nil
 }
 
@@ -182,6 +192,7 @@ func (l *lane) lookAgain(ctx context.Context) {
 		return // said by who uses it
 	}
 	l.known.Store(l.examine(ctx, meta))
+	l.s.compare()
 }
 
 // logName tells one topic from others, of this cluster and of other ones. A topic that was deleted and made anew has the same

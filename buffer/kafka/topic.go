@@ -97,7 +97,7 @@ func (l *lane) examine(ctx context.Context, meta *kafka.MetadataResponse) *topic
 	t := &topic{
 		log:      logName(meta.ClusterID, l.topic),
 		leaders:  leadersOf(meta.Topics[0].Partitions),
-		maxBlock: topicMaxBytes - overhead,
+		maxBlock: maxBlockUnknown,
 		at:       time.Now(),
 	}
 	config, err := l.config(ctx)

@@ -370,6 +370,37 @@ func TestABlockThatIsTooLargeForTheTopicMakesTheNextOnesSmaller(t *testing.T) {
 	}
 }
 
+func TestBlocksMayBeAsLargeAsAllTopicsTake(t *testing.T) {
+	t.Parallel()
+	c, cfg := given(t, map[string]string{"max.message.bytes": "2000000"})
+	if err := c.CreateTopic(cfg.TopicPrefix+"-late", 3, map[string]string{"max.message.bytes": "1500000"}); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, cfg, nil)
+	want := func(when string, most int) {
+		t.Helper()
+		if got := s.MaxBlock(); got != most {
+			t.Errorf("%s: blocks may have %d bytes, want %d", when, got, most)
+		}
+	}
+	want("opened", 2000000-overhead)
+	late := s.lane("late")
+	if _, err := late.find(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	want("another topic takes less", 1500000-overhead)
+	_ = late.refused(0, 1000000, kafka.MessageSizeTooLarge)
+	want("it refuses what its settings allow", 500000)
+	late.lookAgain(soon(t))
+	want("its settings are looked at again", 1500000-overhead)
+	s.cfg.CreateTopics = false
+	if err := c.DeleteTopic(late.topic); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is known to be gone", func() bool { _, err := late.find(soon(t)); return err != nil })
+	want("it was deleted", 2000000-overhead)
+}
+
 func TestTopicThatIsDeletedIsCreatedAnewIfItMayBe(t *testing.T) {
 	t.Parallel()
 	for name, may := range map[string]bool{"may": true, "may not": false} {
