@@ -158,7 +158,7 @@ func (a *appending) carry(t *try) {
 	a.lane.spread.done(t, err)
 	a.lane.s.metrics.tried(t, err)
 	if err == nil {
-		a.lane.seen.add(len(a.block.Data))
+		a.lane.see(a.block)
 	}
 	select {
 	case a.outcomes <- outcome{t, err}:

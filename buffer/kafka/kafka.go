@@ -162,7 +162,7 @@ func (s *Store) Stats(ctx context.Context) ([]buffer.PartitionStats, error) {
 		}
 		for n, b := range bounds {
 			stats = append(stats, buffer.PartitionStats{
-				ID: l.id(known, n), First: b.From, Next: b.To, Bytes: int64(b.To-b.From) * l.seen.mean(),
+				ID: l.id(known, n), First: b.From, Next: b.To, Bytes: l.size(b.To - b.From),
 			})
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +32,9 @@ type lane struct {
 
 	looking chan struct{} // full while the topic is looked at
 	known   atomic.Pointer[topic]
-	seen    seen
+
+	mu   sync.Mutex
+	mean buffer.BlockMean // of the blocks that this process has stored or read
 }
 
 // A topic is what is known of a lane's topic, once it is.
@@ -43,23 +47,6 @@ type topic struct {
 	at       time.Time // when the leaders were known
 }
 
-// seen is what the blocks that this process has stored or read were like.
-type seen struct{ blocks, bytes atomic.Int64 }
-
-func (s *seen) add(bytes int) {
-	s.blocks.Add(1)
-	s.bytes.Add(int64(bytes))
-}
-
-// mean is the bytes of a block. Before any was seen it is a guess.
-func (s *seen) mean() int64 {
-	const guess = 64 << 10
-	if n := s.blocks.Load(); n > 0 {
-		return max(1, s.bytes.Load()/n)
-	}
-	return guess
-}
-
 func newLane(s *Store, name buffer.Lane) *lane {
 	l := &lane{s: s, name: name, topic: s.cfg.TopicPrefix + "-" + string(name), looking: make(chan struct{}, 1), newest: messageVersion}
 	l.log = s.log.With("topic", l.topic)
@@ -70,6 +57,24 @@ func newLane(s *Store, name buffer.Lane) *lane {
 	}
 	l.client = &kafka.Client{Addr: s.addr, Timeout: requestTimeout, Transport: l.trips}
 	return l
+}
+
+// see notes what a block is like.
+func (l *lane) see(b *buffer.Block) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mean.Add(b)
+}
+
+// size estimates the bytes of so many blocks. Before this process has seen any it is a guess.
+func (l *lane) size(blocks buffer.Offset) int64 {
+	const guess = 64 << 10
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, bytes, known := l.mean.Estimate(blocks); known {
+		return int64(math.Ceil(bytes))
+	}
+	return int64(blocks) * guess
 }
 
 // close closes the connections that are idle, and the others once they are.

@@ -240,7 +240,7 @@ func (l *lane) collect(records kafka.RecordReader, from buffer.Offset, maxBytes 
 		size := c.sizes[i]
 		c.blocks[i].Data = c.bytes.b[at : at+size : at+size]
 		at += size
-		l.seen.add(size)
+		l.see(&c.blocks[i])
 	}
 	var released atomic.Bool
 	return buffer.NewBatch(c.blocks, c.lost, c.next, func() {
