@@ -1,0 +1,86 @@
+package tenant
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/VictoriaMetrics/metricsql"
+)
+
+// A Rule picks series by their labels, as a series selector of Prometheus does: up{job="node",instance!~"10\\..*"}.
+type Rule struct {
+	text string
+	any  [][]filter // it fits when all filters of one of them do
+}
+
+type filter struct {
+	label    string
+	value    string
+	regexp   *regexp.Regexp // instead of value; anchored
+	negative bool
+}
+
+// Labels are those of one series. Get returns nil for a label that it does not have.
+type Labels interface{ Get(name string) []byte }
+
+// ParseRule reads a series selector (https://prometheus.io/docs/prometheus/latest/querying/basics/#time-series-selectors).
+func ParseRule(text string) (Rule, error) {
+	expr, err := metricsql.Parse(text)
+	if err != nil {
+		return Rule{}, fmt.Errorf("rule %q: %w", text, err)
+	}
+	selector, ok := expr.(*metricsql.MetricExpr)
+	if !ok {
+		return Rule{}, fmt.Errorf("rule %q: want a series selector, such as up{job=\"node\"}", text)
+	}
+	r := Rule{text: text}
+	for _, filters := range selector.LabelFilterss {
+		all := make([]filter, 0, len(filters))
+		for _, f := range filters {
+			one := filter{label: f.Label, value: f.Value, negative: f.IsNegative}
+			if f.IsRegexp {
+				if one.regexp, err = metricsql.CompileRegexpAnchored(f.Value); err != nil {
+					return Rule{}, fmt.Errorf("rule %q: label %s: %w", text, f.Label, err)
+				}
+			}
+			all = append(all, one)
+		}
+		if len(all) > 0 {
+			r.any = append(r.any, all)
+		}
+	}
+	if len(r.any) == 0 {
+		return Rule{}, fmt.Errorf("rule %q: it would fit every series", text)
+	}
+	return r, nil
+}
+
+// String is the text that was parsed.
+func (r Rule) String() string { return r.text }
+
+// Fits says whether the series is one that r picks. A label that a series does not have counts as empty.
+func (r Rule) Fits(series Labels) bool {
+	for _, filters := range r.any {
+		if fitsAll(filters, series) {
+			return true
+		}
+	}
+	return false
+}
+
+func fitsAll(filters []filter, series Labels) bool {
+	for i := range filters {
+		if !filters[i].fits(series) {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *filter) fits(series Labels) bool {
+	value := series.Get(f.label)
+	if f.regexp != nil {
+		return f.regexp.Match(value) != f.negative
+	}
+	return (string(value) == f.value) != f.negative
+}
