@@ -127,4 +127,6 @@ func cutText(b []byte) (text, rest []byte, ok bool) {
 	return b[size : size+int(n) : size+int(n)], b[size+int(n):], true
 }
 
-func uvarintLen(n int) int { return len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), uint64(n))) }
+func uvarintLen(n int) int {
+	return len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), uint64(n)))
+}
