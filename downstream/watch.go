@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 const (
@@ -314,7 +316,7 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 		}
 		w.note(t, begun, r, err, timeout, wait)
 		complaint.say(err)
-		if !sleep(ctx, jitter(wait)) {
+		if !clock.Sleep(ctx, jitter(wait)) {
 			return
 		}
 	}
@@ -362,18 +364,6 @@ func (w *Watch) interval(r *Reading) time.Duration {
 // jitter spreads the polls of many processes over time.
 func jitter(d time.Duration) time.Duration {
 	return d - d/jitterPart + rand.N(2*d/jitterPart)
-}
-
-// sleep waits and says whether it was long enough, or ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // A complaint is a trouble that is logged when it begins, every few minutes while it lasts, and when it is over.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/clock"
 	"github.com/ingestgw/ingestgw/memory"
 )
 
@@ -166,17 +167,5 @@ func (f *Forwarder) resolve(ctx context.Context) {
 	}
 }
 
-// sleep waits and says whether it was long enough, or ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// sleep is clock.Sleep.
+func sleep(ctx context.Context, d time.Duration) bool { return clock.Sleep(ctx, d) }

@@ -10,6 +10,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 const (
@@ -46,7 +47,7 @@ func (c *checking) describe(client *kafka.Client) (g kafka.DescribeGroupsRespons
 		g, err = c.describeOnce(client)
 		var code kafka.Error
 		passing := errors.As(err, &code) && code.Temporary() || err == nil && len(g.Members) > 0 && g.GroupState != stable
-		if !passing || time.Now().After(end) || !sleep(c.ctx, settleDown/25) {
+		if !passing || time.Now().After(end) || !clock.Sleep(c.ctx, settleDown/25) {
 			return g, err
 		}
 	}

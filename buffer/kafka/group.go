@@ -14,6 +14,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 const (
@@ -114,12 +115,12 @@ func (m *member) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		topics := m.topics(ctx)
 		if len(topics) == 0 {
-			sleep(ctx, retryTopics)
+			clock.Sleep(ctx, retryTopics)
 			continue
 		}
 		pause := m.join(ctx, topics)
 		if pause > 0 {
-			sleep(ctx, pause)
+			clock.Sleep(ctx, pause)
 		}
 	}
 	m.end()
@@ -328,7 +329,7 @@ func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
 		})
 		m.adopt(g, had)
 		// A topic that is gone ends every generation at once.
-		sleep(stay, shortest-time.Since(began))
+		clock.Sleep(stay, shortest-time.Since(began))
 	}
 }
 
@@ -369,7 +370,7 @@ func (m *member) over(g *kafka.Generation) {
 	}
 	m.generation = nil
 	m.runs.Go(func() { // ends with the time-out, or with running
-		if !sleep(m.running, m.rebalance) {
+		if !clock.Sleep(m.running, m.rebalance) {
 			return
 		}
 		m.mu.Lock()
@@ -411,7 +412,7 @@ func (m *member) taken(had []*partition) []*partition {
 	ctx, cancel := context.WithTimeout(m.running, compareFor)
 	defer cancel()
 	commits, err := m.commits(ctx, asked)
-	for err != nil && sleep(ctx, compareAgain) { // a coordinator that is new takes a moment
+	for err != nil && clock.Sleep(ctx, compareAgain) { // a coordinator that is new takes a moment
 		commits, err = m.commits(ctx, asked)
 	}
 	if err != nil {
@@ -541,17 +542,5 @@ func (m *member) leave(group *kafka.ConsumerGroup) {
 	case <-timer.C:
 		m.log.Warn("leaving the consumer group takes long; Kafka gives our partitions to others after INGESTGW_KAFKA_SESSION_TIMEOUT",
 			slog.Duration("timeout", m.s.cfg.SessionTimeout))
-	}
-}
-
-// sleep waits and says whether it was long enough, or ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 // wantKept says whether the runs for partitions have gone on, and which of them have not.
@@ -185,7 +186,7 @@ func saving(t *testing.T, parts map[int]*owned) *savings {
 	done := make(chan struct{})
 	go func() { // ends with stop
 		defer close(done)
-		for o := buffer.Offset(1); sleep(ctx, 20*time.Millisecond); o++ {
+		for o := buffer.Offset(1); clock.Sleep(ctx, 20*time.Millisecond); o++ {
 			for n, p := range parts {
 				to := min(o, next[n])
 				err := p.Save(soon(t), progressOf(p, to))
@@ -362,7 +363,7 @@ func TestMemberThatIsStuckLeavesAndComesBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var reading sync.WaitGroup
 	reading.Go(func() { // ends with ctx
-		for sleep(ctx, 50*time.Millisecond) {
+		for clock.Sleep(ctx, 50*time.Millisecond) {
 			for _, p := range diligent.owned() {
 				if batch, err := p.Read(ctx, 0, 1<<20); err == nil {
 					_ = p.Save(ctx, progressOf(p, batch.Next)) // between generations it fails
