@@ -21,7 +21,7 @@ type Config struct {
 	Strict         bool          `default:"false" desc:"Whether a topic on which acknowledged samples are not safe is refused: the process does not start, and senders get 503. Otherwise it is warned of."`
 	Group          string        `default:"ingestgw" desc:"Consumer group of the processes that forward to the same cluster. A group with another name and another FORWARD_URLS sends everything to a second cluster at its own pace."`
 	SessionTimeout time.Duration `split_words:"true" default:"6s" desc:"How long Kafka waits for a sign of life of a process that forwards before it gives its partitions to others. Brokers allow 6s to 30m by default (group.min.session.timeout.ms, group.max.session.timeout.ms)."`
-	HedgeAfter     time.Duration `split_words:"true" default:"2s" desc:"How long a block may be without acknowledgement, while others get theirs, before it is written to another partition too. The copy is harmless."`
+	HedgeAfter     time.Duration `split_words:"true" default:"2s" desc:"How long a block may be without acknowledgement, while later ones get theirs, before it is written to another partition too. When nothing is acknowledged at all, one block in each such time is, to find a way out. The copy is harmless."`
 	TLS            TLSConfig
 	SASL           SASLConfig
 	AppendTimeout  time.Duration `ignored:"true"` // BUFFER_APPEND_TIMEOUT

@@ -40,7 +40,8 @@ func newMetrics() *metrics {
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ingestgw_kafka_acknowledge_seconds",
 			Help:    "How long Kafka takes to acknowledge a block. Senders wait for it.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
-		hedged: counter("hedged_total", "Blocks written to another partition too, since one did not acknowledge them while others did."),
+		hedged: counter("hedged_total", "Blocks written to another partition too, since one did not acknowledge them while others acknowledged "+
+			"later ones; and, when nothing is acknowledged at all, one block in each INGESTGW_KAFKA_HEDGE_AFTER, to find a way out."),
 		faults: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ingestgw_kafka_topic_unsafe",
 			Help: "1 for each setting of a topic with which acknowledged samples are not safe; the log says why. unknown: it cannot be read."},
 			[]string{"topic", "setting"}),
