@@ -38,6 +38,8 @@ type Record struct {
 	Tenant tenant.ID
 	// Received is when the request arrived, by this machine's clock. Whole milliseconds are kept.
 	Received time.Time
+	// Tags are put on every series of the Payload, and win over labels of the same name in it. Empty is none.
+	Tags tenant.Tags
 	// Encoding says how Payload is compressed.
 	Encoding Encoding
 	// Series and Samples count what Payload holds. Histograms count as samples.
@@ -50,16 +52,19 @@ type Record struct {
 
 // The format is described in FORMAT.md.
 const (
-	magic        = "igb"
-	blockVersion = 1
-	headerSize   = 24
-	minRecord    = 8             // bytes: one for each field, and no payload
-	maxCount     = math.MaxInt32 // of series, samples and bytes in one record
-	// maxEnvelope is the most bytes of a record besides its payload: account and project, receive time, encoding, four counts.
+	magic         = "igb"
+	plainVersion  = 1 // of a block in which no record has tags
+	taggedVersion = 2 // of a block in which one has: the first that knows them
+	headerSize    = 24
+	minRecord     = 8             // bytes: one for each field, and neither tags nor payload
+	maxCount      = math.MaxInt32 // of series, samples and bytes in one record
+	tagged        = 0x80          // in the byte of the encoding: tags follow
+	// maxEnvelope is the most bytes of a record besides its tags and its payload: account and project, receive time, encoding, four
+	// counts.
 	maxEnvelope = 2*binary.MaxVarintLen32 + binary.MaxVarintLen64 + 1 + 4*binary.MaxVarintLen32
 )
 
-// encodedSize is the bytes that appendRecord appends. The error says which count the format cannot hold.
+// encodedSize is the bytes that appendRecord appends. The error says what the format cannot hold, or what no reader would take.
 func (r *Record) encodedSize() (int, error) {
 	for _, n := range [...]int{r.Series, r.Samples, r.Decoded, len(r.Payload)} {
 		if n < 0 || n > maxCount {
@@ -67,11 +72,33 @@ func (r *Record) encodedSize() (int, error) {
 				r.Series, r.Samples, len(r.Payload), r.Decoded, ErrTooLarge, maxCount)
 		}
 	}
+	if !whole(r.Tags) {
+		return 0, fmt.Errorf("record of tenant %v: %d bytes of tags: %w", r.Tenant, len(r.Tags), ErrMalformed)
+	}
 	ms := r.Received.UnixMilli()
 	return uvarintSize(uint64(r.Tenant.Account)) + uvarintSize(uint64(r.Tenant.Project)) +
-		uvarintSize(uint64(ms<<1)^uint64(ms>>63)) + 1 +
+		uvarintSize(uint64(ms<<1)^uint64(ms>>63)) + 1 + tagsSize(r.Tags) +
 		uvarintSize(uint64(r.Series)) + uvarintSize(uint64(r.Samples)) + uvarintSize(uint64(r.Decoded)) +
 		uvarintSize(uint64(len(r.Payload))) + len(r.Payload), nil
+}
+
+// tagsSize is the bytes that tags take in a record: none when there are none.
+func tagsSize(tags tenant.Tags) int {
+	if len(tags) == 0 {
+		return 0
+	}
+	return uvarintSize(uint64(len(tags))) + len(tags)
+}
+
+// whole says whether tags are names and values up to their end, and not too many. What the names are is up to who writes them
+// (tenant.NewTags).
+func whole(tags tenant.Tags) bool {
+	in := reader{rest: tags}
+	for len(in.rest) > 0 && in.err == nil {
+		in.bytes("name", in.uvarint("size of the name", tenant.MaxTags))
+		in.bytes("value", in.uvarint("size of the value", tenant.MaxTags))
+	}
+	return in.err == nil && len(tags) <= tenant.MaxTags
 }
 
 func uvarintSize(n uint64) int {
@@ -86,7 +113,13 @@ func appendRecord(dst []byte, r *Record) []byte {
 	dst = binary.AppendUvarint(dst, uint64(r.Tenant.Account))
 	dst = binary.AppendUvarint(dst, uint64(r.Tenant.Project))
 	dst = binary.AppendVarint(dst, r.Received.UnixMilli())
-	dst = append(dst, byte(r.Encoding))
+	if len(r.Tags) == 0 {
+		dst = append(dst, byte(r.Encoding))
+	} else {
+		dst = append(dst, byte(r.Encoding)|tagged)
+		dst = binary.AppendUvarint(dst, uint64(len(r.Tags)))
+		dst = append(dst, r.Tags...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(r.Series))
 	dst = binary.AppendUvarint(dst, uint64(r.Samples))
 	dst = binary.AppendUvarint(dst, uint64(r.Decoded))
@@ -99,6 +132,7 @@ type header struct {
 	records uint32
 	samples uint64
 	oldest  int64 // milliseconds since 1970-01-01 UTC
+	tagged  bool  // one of the records has tags; the version says so
 }
 
 // add counts r in. The zero header has counted none.
@@ -109,12 +143,16 @@ func (h *header) add(r *Record) {
 	}
 	h.records++
 	h.samples += uint64(r.Samples)
+	h.tagged = h.tagged || len(r.Tags) > 0
 }
 
-// put writes h to the start of a block.
+// put writes h to the start of a block, in the lowest version that can say what is in its records.
 func (h *header) put(dst []byte) {
 	copy(dst, magic)
-	dst[3] = blockVersion
+	dst[3] = plainVersion
+	if h.tagged {
+		dst[3] = taggedVersion
+	}
 	binary.LittleEndian.PutUint32(dst[4:], h.records)
 	binary.LittleEndian.PutUint64(dst[8:], h.samples)
 	binary.LittleEndian.PutUint64(dst[16:], uint64(h.oldest))
@@ -124,10 +162,11 @@ func readHeader(data []byte) (header, error) {
 	if len(data) <= len(magic) || string(data[:len(magic)]) != magic {
 		return header{}, fmt.Errorf("block of %d bytes: %w: it does not start with %q and a version", len(data), ErrMalformed, magic)
 	}
-	switch v := data[3]; {
-	case v > blockVersion:
-		return header{}, fmt.Errorf("block of version %d, known is up to %d: %w", v, blockVersion, ErrNewerVersion)
-	case v != blockVersion:
+	v := data[3]
+	switch {
+	case v > taggedVersion:
+		return header{}, fmt.Errorf("block of version %d, known is up to %d: %w", v, taggedVersion, ErrNewerVersion)
+	case v < plainVersion:
 		return header{}, fmt.Errorf("block of version %d: %w: there is no such version", v, ErrMalformed)
 	}
 	if len(data) < headerSize {
@@ -137,10 +176,11 @@ func readHeader(data []byte) (header, error) {
 		records: binary.LittleEndian.Uint32(data[4:]),
 		samples: binary.LittleEndian.Uint64(data[8:]),
 		oldest:  int64(binary.LittleEndian.Uint64(data[16:])),
+		tagged:  v == taggedVersion,
 	}, nil
 }
 
-// DecodeBlock appends the records of the block data to into. Payloads point into data and are valid as long as it is. An
+// DecodeBlock appends the records of the block data to into. Tags and payloads point into data and are valid as long as it is. An
 // error wraps ErrNewerVersion or ErrMalformed, and into is then returned as it was: a block decodes as a whole or not at all.
 // It allocates nothing when into has room; more room is made only for as many records as data can hold.
 func DecodeBlock(data []byte, into []Record) ([]Record, error) {
@@ -156,7 +196,7 @@ func DecodeBlock(data []byte, into []Record) ([]Record, error) {
 	var sum header
 	for range h.records {
 		in := reader{rest: rest}
-		r := in.record()
+		r := in.record(h.tagged)
 		if in.err != nil {
 			return into, fmt.Errorf("record %d of %d at byte %d of a block: %w",
 				sum.records+1, h.records, len(data)-len(rest), in.err)
@@ -178,12 +218,18 @@ type reader struct {
 	err  error
 }
 
-func (in *reader) record() Record {
+// record takes a record. Only mayTag gives it tags: in a block of a version without them, the bit for them is part of an encoding.
+func (in *reader) record(mayTag bool) Record {
 	var r Record
 	r.Tenant.Account = uint32(in.uvarint("account", math.MaxUint32))
 	r.Tenant.Project = uint32(in.uvarint("project", math.MaxUint32))
 	r.Received = time.UnixMilli(in.varint("receive time"))
-	r.Encoding = Encoding(in.byte("encoding"))
+	encoding := in.byte("encoding")
+	if mayTag && encoding&tagged != 0 {
+		encoding &^= tagged
+		r.Tags = in.tags()
+	}
+	r.Encoding = Encoding(encoding)
 	r.Series = int(in.uvarint("series", maxCount))
 	r.Samples = int(in.uvarint("samples", maxCount))
 	r.Decoded = int(in.uvarint("decoded size", maxCount))
@@ -192,6 +238,15 @@ func (in *reader) record() Record {
 		in.err = encodingError(r.Encoding)
 	}
 	return r
+}
+
+// tags takes the tags of a record that has some.
+func (in *reader) tags() tenant.Tags {
+	tags := tenant.Tags(in.bytes("tags", in.uvarint("size of the tags", tenant.MaxTags)))
+	if len(tags) == 0 || !whole(tags) {
+		in.fail("tags")
+	}
+	return tags
 }
 
 func encodingError(e Encoding) error {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/tenant"
 )
 
 const (
@@ -57,9 +59,11 @@ func NewGatherer(store Store, cfg Config, reg prometheus.Registerer) *Gatherer {
 	return g
 }
 
-// MaxPayload is the most bytes of payload that the Store takes in a record, whatever else is in that. It changes with
-// Store.MaxBlock.
-func (g *Gatherer) MaxPayload() int { return g.store.MaxBlock() - headerSize - maxEnvelope }
+// MaxPayload is the most bytes of payload that the Store takes in a record with these tags, whatever else is in that. It changes
+// with Store.MaxBlock; below 0 there is not even room for the tags.
+func (g *Gatherer) MaxPayload(tags tenant.Tags) int {
+	return g.store.MaxBlock() - headerSize - maxEnvelope - tagsSize(tags)
+}
 
 // Append stores r in the lane and returns when it is durable (nil) or refused. It copies what it needs of r before it returns.
 //

@@ -1,10 +1,12 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,7 +55,8 @@ func (s *slowStore) Append(ctx context.Context, _ Lane, b *Block) error {
 		return err
 	}
 	for i := range records {
-		records[i].Payload = append([]byte(nil), records[i].Payload...)
+		records[i].Payload = bytes.Clone(records[i].Payload)
+		records[i].Tags = bytes.Clone(records[i].Tags)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,6 +142,45 @@ func TestBlockLeavesAfterLingeringThoughOthersAreOnTheirWay(t *testing.T) {
 	})
 }
 
+// What waits together leaves together, and the block says what is in it.
+func TestRecordsWithAndWithoutTagsShareABlock(t *testing.T) {
+	store := &slowStore{takes: fsync}
+	tags := tagsOf(map[string]string{"org": "a"})
+	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
+		var all sync.WaitGroup
+		for i := range 21 {
+			all.Go(func() {
+				r := record(100)
+				if i%2 == 1 {
+					r.Tags = tags
+				}
+				if err := g.Append(t.Context(), Main, r, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if err := g.Append(t.Context(), Main, record(100), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	blocks := store.stored()
+	if len(blocks) != 3 || len(blocks[1]) != 20 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	with := 0
+	for _, r := range slices.Concat(blocks...) {
+		if bytes.Equal(r.Tags, tags) {
+			with++
+		} else if len(r.Tags) > 0 {
+			t.Errorf("a record has tags %v", r.Tags)
+		}
+	}
+	if with != 10 {
+		t.Errorf("%d records have tags, want 10", with)
+	}
+}
+
 func TestFullBlockDoesNotLinger(t *testing.T) {
 	store := &slowStore{takes: time.Second}
 	gatheringOver(t, store, func(t *testing.T, g *Gatherer) {
@@ -188,17 +230,26 @@ func TestPayloadUpToMaxPayloadIsTakenWhateverTheEnvelope(t *testing.T) {
 				Series: maxCount, Samples: maxCount, Decoded: maxCount, Payload: make([]byte, payload),
 			}
 		}
-		for _, r := range []Record{largest(g.MaxPayload()), record(g.MaxPayload())} {
+		for _, r := range []Record{largest(g.MaxPayload(nil)), record(g.MaxPayload(nil))} {
 			if err := g.Append(t.Context(), Main, r, nil); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := g.Append(t.Context(), Main, largest(g.MaxPayload()+4), nil); !errors.Is(err, ErrTooLarge) { // the length takes 3 bytes less
+		if err := g.Append(t.Context(), Main, largest(g.MaxPayload(nil)+4), nil); !errors.Is(err, ErrTooLarge) { // the length takes 3 bytes less
 			t.Errorf("more than MaxPayload: %v", err)
 		}
-		before := g.MaxPayload()
+		tags := tagsOf(map[string]string{"org": strings.Repeat("o", 200)})
+		tagged := largest(g.MaxPayload(tags))
+		tagged.Tags = tags
+		if err := g.Append(t.Context(), Main, tagged, nil); err != nil {
+			t.Errorf("with tags: %v", err)
+		}
+		if got, want := g.MaxPayload(nil)-g.MaxPayload(tags), 2+len(tags); got != want {
+			t.Errorf("%d bytes of tags take %d bytes of payload, want %d", len(tags), got, want)
+		}
+		before := g.MaxPayload(nil)
 		store.maxBlock -= 100
-		if got := g.MaxPayload(); got != before-100 {
+		if got := g.MaxPayload(nil); got != before-100 {
 			t.Errorf("with a smaller MaxBlock it is %d, before it was %d", got, before)
 		}
 	})

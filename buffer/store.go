@@ -11,8 +11,13 @@ import (
 // A Lane is a queue of its own inside a Store: what waits in one lane never waits behind another.
 type Lane string
 
-// Main is the lane of what tenants send within their limits.
-const Main Lane = "main"
+const (
+	// Main is the lane of what tenants send within their limits.
+	Main Lane = "main"
+	// Bulk is the lane of what is above a tenant's sustained rate, and of what is old already when it comes. It is stored and
+	// forwarded as well, but never makes Main wait, or full: it has a small share of the Store.
+	Bulk Lane = "bulk"
+)
 
 // What a Store answers when it does not keep a block. They are few, because each is a decision of the caller's; the error
 // that is returned wraps one of them and says the rest in its text.

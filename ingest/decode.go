@@ -99,7 +99,7 @@ func (s *Server) decode(ctx context.Context, buf *bodyBuffer, size int, h *hold)
 	if err != nil {
 		return checked{}, nameLimit(err)
 	}
-	if counts.Reserved == 0 && len(buf.b) <= s.gather.MaxPayload() {
+	if counts.Reserved == 0 && len(buf.b) <= s.gather.MaxPayload(nil) {
 		return checked{payload: buf.b, decoded: size, counts: counts}, nil
 	}
 	return s.rewrite(dec, message, counts, buf, h)

@@ -173,7 +173,7 @@ func TestSeriesThatFitsIntoNoBlockIsRefused(t *testing.T) {
 			if resp.StatusCode != 400 || g.requests(t, "too_large") != 1 || resp.Header.Get("Retry-After") != "" {
 				t.Errorf("got %s", resp.Status)
 			}
-			for _, want := range []string{c.says, "INGESTGW_BUFFER_MAX_BYTES", fmt.Sprintf("takes %d in one block", g.gather.MaxPayload())} {
+			for _, want := range []string{c.says, "INGESTGW_BUFFER_MAX_BYTES", fmt.Sprintf("takes %d in one block", g.gather.MaxPayload(nil))} {
 				if !strings.Contains(text, want) {
 					t.Errorf("%q does not say %q", text, want)
 				}

@@ -14,7 +14,7 @@ func (s *Server) rewrite(dec *decoder, message []byte, counts remotewrite.Counts
 	if counts.Reserved > 0 {
 		message = remotewrite.Strip(message[:0], message)
 	}
-	most, before := s.gather.MaxPayload(), h.bytes
+	most, before := s.gather.MaxPayload(nil), h.bytes
 	parts := []checked{{payload: message, decoded: len(message), counts: counts}}
 	encoded, err := dec.encode(parts, h, before)
 	if err == nil && len(encoded) > most {
