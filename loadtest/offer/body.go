@@ -23,20 +23,22 @@ const (
 	blockSeries = 127
 )
 
-// A template is a compressed write request of one sample per series, whose values and timestamps are overwritten in the compressed
+// A Body is a compressed write request of one sample per series, whose values and timestamps are overwritten in the compressed
 // bytes: a request then costs its sender next to nothing, and one core can offer more than any receiver takes.
 //
 // Snappy leaves bytes that it has not seen before as they are. So the request is compressed with random bits for values and
 // timestamps, which are found again in what comes out.
-type template struct {
-	body    []byte
-	samples []int // where in body the sample of each series stands: the value, a tag, the timestamp
+//
+// It is not safe for concurrent use.
+type Body struct {
+	bytes   []byte
+	samples []int // where in bytes the sample of each series stands: the value, a tag, the timestamp
 	series  []int // the number of each series
 }
 
-// newTemplate makes the request for n series of an account from first on.
-func newTemplate(cfg *Config, account, first, n int) *template {
-	t := &template{}
+// NewBody makes the request for n series of an account, numbered from first on. Of cfg it takes the Metric and the number of Labels.
+func NewBody(cfg *Config, account, first, n int) *Body {
+	t := &Body{}
 	random := rand.New(rand.NewPCG(uint64(account), uint64(first)))
 	var compressed []byte
 	size := 0
@@ -55,16 +57,16 @@ func newTemplate(cfg *Config, account, first, n int) *template {
 	for i := range t.samples {
 		t.samples[i] += len(head)
 	}
-	t.body = slices.Concat(head, compressed)
+	t.bytes = slices.Concat(head, compressed)
 	return t
 }
 
-// fill returns the compressed request for a round. The next call overwrites it.
-func (t *template) fill(round int, timestamp int64) []byte {
-	for i, at := range t.samples {
-		put(t.body[at:], Value(t.series[i], round), timestamp)
+// Fill returns the compressed request for a round, with one timestamp, in milliseconds. The next call overwrites it.
+func (b *Body) Fill(round int, timestamp int64) []byte {
+	for i, at := range b.samples {
+		put(b.bytes[at:], Value(b.series[i], round), timestamp)
 	}
-	return t.body
+	return b.bytes
 }
 
 // put writes value and timestamp where they stand in a message, leaving the tag between them.

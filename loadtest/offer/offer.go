@@ -38,6 +38,8 @@ type Config struct {
 	Senders int
 	// PerConnection is after how many requests, on average, a connection is closed and a new one opened; 0 keeps them.
 	PerConnection int
+	// Token, when not nil, is the bearer token of the i-th tenant.
+	Token func(tenant int) string `json:"-"`
 	// Patience is how long a request that is refused with 5xx, or not answered, is tried again. 0 tries once.
 	Patience time.Duration
 }
@@ -128,7 +130,7 @@ type run struct {
 	began  time.Time
 
 	mu      sync.Mutex
-	idle    map[int][]*template // by request: those that no sender uses now
+	idle    map[int][]*Body // by request: those that no sender uses now
 	posts   int
 	waits   []time.Duration // of acknowledged requests
 	answers map[string]int
@@ -145,7 +147,7 @@ func newRun(cfg Config) *run {
 			Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Senders, DisableCompression: true},
 		},
 		began:   time.Now(),
-		idle:    map[int][]*template{},
+		idle:    map[int][]*Body{},
 		answers: map[string]int{},
 	}
 }
@@ -172,20 +174,20 @@ func (r *run) schedule(ctx context.Context, turns chan<- turn) {
 
 func (r *run) send(ctx context.Context, turns <-chan turn) {
 	for t := range turns {
-		tmpl := r.take(t.request)
-		body := tmpl.fill(t.round, r.ledger.Timestamp(t.round))
+		body := r.take(t.request)
+		filled := body.Fill(t.round, r.ledger.Timestamp(t.round))
 		r.ledger.note(r.ledger.Attempted, t.request, t.round)
-		ok := r.deliver(ctx, r.url(t.request), body)
+		ok := r.deliver(ctx, t.request, filled)
 		if ok {
 			r.ledger.note(r.ledger.Acknowledged, t.request, t.round)
 		}
-		r.count(ok, len(tmpl.series), time.Since(t.due))
-		r.giveBack(t.request, tmpl)
+		r.count(ok, len(body.series), time.Since(t.due))
+		r.giveBack(t.request, body)
 	}
 }
 
-// take returns a template of the request that nobody else uses. There are as many as were ever used at one time.
-func (r *run) take(request int) *template {
+// take returns a Body of the request that nobody else uses. There are as many as were ever used at one time.
+func (r *run) take(request int) *Body {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if idle := r.idle[request]; len(idle) > 0 {
@@ -194,18 +196,18 @@ func (r *run) take(request int) *template {
 	}
 	r.mu.Unlock()
 	defer r.mu.Lock()
-	return r.template(request)
+	return r.body(request)
 }
 
-func (r *run) giveBack(request int, t *template) {
+func (r *run) giveBack(request int, b *Body) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.idle[request] = append(r.idle[request], t)
+	r.idle[request] = append(r.idle[request], b)
 }
 
-func (r *run) template(request int) *template {
+func (r *run) body(request int) *Body {
 	tenant, first := request/r.cfg.requests(), request%r.cfg.requests()*r.cfg.PerRequest
-	return newTemplate(&r.cfg, r.cfg.FirstAccount+tenant, first, min(r.cfg.PerRequest, r.cfg.Series-first))
+	return NewBody(&r.cfg, r.cfg.FirstAccount+tenant, first, min(r.cfg.PerRequest, r.cfg.Series-first))
 }
 
 func (r *run) url(request int) string {
@@ -225,9 +227,9 @@ func (r *run) count(ok bool, samples int, took time.Duration) {
 
 // deliver posts the body until it is taken, refused for good, or patience is at its end. A request that has begun is not cut
 // short by ctx: its answer says whether it counts.
-func (r *run) deliver(ctx context.Context, url string, body []byte) bool {
+func (r *run) deliver(ctx context.Context, request int, body []byte) bool {
 	for began := time.Now(); ; {
-		status, after, err := r.post(ctx, url, body)
+		status, after, err := r.post(ctx, request, body)
 		r.answered(status, err)
 		if err == nil && status/100 == 2 {
 			return true
@@ -239,12 +241,15 @@ func (r *run) deliver(ctx context.Context, url string, body []byte) bool {
 }
 
 // post returns the status, and how long to wait before the next try.
-func (r *run) post(ctx context.Context, url string, body []byte) (status int, after time.Duration, err error) {
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, url, bytes.NewReader(body))
+func (r *run) post(ctx context.Context, request int, body []byte) (status int, after time.Duration, err error) {
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, r.url(request), bytes.NewReader(body))
 	if err != nil {
 		return 0, 0, err
 	}
 	req.Close = r.isLast()
+	if r.cfg.Token != nil {
+		req.Header.Set("Authorization", "Bearer "+r.cfg.Token(request/r.cfg.requests()))
+	}
 	req.Header.Set("Content-Encoding", "snappy")
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")

@@ -140,7 +140,7 @@ func TestAnyRequestCanBeMade(t *testing.T) {
 			cfg := config("")
 			cfg.Series, cfg.PerRequest, cfg.Labels = series, series, labels
 			for account := range 5 {
-				newTemplate(&cfg, 1000+account, 0, series) // panics when the samples cannot be found in it
+				NewBody(&cfg, 1000+account, 0, series) // panics when the samples cannot be found in it
 			}
 		}
 	}
@@ -149,11 +149,11 @@ func TestAnyRequestCanBeMade(t *testing.T) {
 func BenchmarkBody(b *testing.B) {
 	cfg := config("")
 	cfg.Series, cfg.PerRequest = 2000, 2000
-	t := newTemplate(&cfg, 5, 0, 2000)
+	t := NewBody(&cfg, 5, 0, 2000)
 	b.ReportAllocs()
 	for round := 0; b.Loop(); round++ {
-		t.fill(round, 1_700_000_000_000)
+		t.Fill(round, 1_700_000_000_000)
 	}
 	b.ReportMetric(2000*float64(b.N)/b.Elapsed().Seconds(), "samples/s")
-	b.ReportMetric(float64(len(t.body)), "bytes/request")
+	b.ReportMetric(float64(len(t.bytes)), "bytes/request")
 }
