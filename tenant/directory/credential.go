@@ -1,0 +1,97 @@
+package directory
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+)
+
+// A Kind is what kind of thing the directory is asked about.
+type Kind string
+
+// The kinds.
+const (
+	Bearer      Kind = "bearer"
+	Basic       Kind = "basic"
+	Certificate Kind = "certificate"
+	Label       Kind = "label"
+)
+
+// A Credential is what a sender has shown, without what is secret in it. What tells two credentials apart is in it, so that an
+// answer for one can never be taken for another's.
+type Credential struct {
+	key      key
+	question question
+}
+
+// A key is under which an answer is remembered: the kind and the SHA-256 of all that the question holds.
+type key struct {
+	kind Kind
+	sum  [sha256.Size]byte
+}
+
+// A question is what is posted to the directory, see PROTOCOL.md.
+type question struct {
+	Kind Kind `json:"kind"`
+	// SHA256 is of the token, or of "user:password", in hexadecimal digits.
+	SHA256 string `json:"sha256,omitempty"`
+	User   string `json:"user,omitempty"`
+
+	Subject  string   `json:"subject,omitempty"`
+	Issuer   string   `json:"issuer,omitempty"`
+	DNSNames []string `json:"dns_names,omitempty"`
+	Emails   []string `json:"emails,omitempty"`
+	URIs     []string `json:"uris,omitempty"`
+
+	Label string `json:"label,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+// BearerToken is the credential of a sender with a bearer token.
+func BearerToken(token string) Credential {
+	sum := sha256.Sum256([]byte(token))
+	return Credential{key: key{Bearer, sum}, question: question{Kind: Bearer, SHA256: hex.EncodeToString(sum[:])}}
+}
+
+// BasicAuth is the credential of a sender with a user name, which has no colon in it, and a password.
+func BasicAuth(user, password string) Credential {
+	sum := sha256.Sum256([]byte(user + ":" + password))
+	return Credential{key: key{Basic, sum}, question: question{Kind: Basic, User: user, SHA256: hex.EncodeToString(sum[:])}}
+}
+
+// ClientCertificate is the credential of a sender with a certificate that has been verified. Its subject, its issuer and its
+// alternative names are what counts, not its key: a certificate that is renewed stays the same credential.
+func ClientCertificate(cert *x509.Certificate) Credential {
+	q := question{
+		Kind:     Certificate,
+		Subject:  cert.Subject.String(),
+		Issuer:   cert.Issuer.String(),
+		DNSNames: cert.DNSNames,
+		Emails:   cert.EmailAddresses,
+	}
+	for _, u := range cert.URIs {
+		q.URIs = append(q.URIs, u.String())
+	}
+	return Credential{key: key{Certificate, sha256.Sum256(q.json())}, question: q}
+}
+
+// labelKey is of one value of a label. It allocates nothing for values of a usual length, as it is asked for each series.
+func labelKey(label string, value []byte) key {
+	var room [256]byte
+	b := append(room[:0], label...)
+	b = append(b, 0) // label names have no NUL
+	b = append(b, value...)
+	return key{Label, sha256.Sum256(b)}
+}
+
+func (q question) json() []byte {
+	b, err := json.Marshal(q)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return b
+}
+
+// String names the kind and the first digits of the hash, for logs.
+func (k key) String() string { return string(k.kind) + " " + hex.EncodeToString(k.sum[:4]) }
