@@ -1,4 +1,4 @@
-// Package status serves the admin listener: metrics, health and profiles.
+// Package status serves the admin listener: metrics, health, profiles, and what is known of a tenant.
 package status
 
 import (
@@ -31,7 +31,9 @@ type Server struct {
 	cfg   Config
 	log   *slog.Logger
 	ready atomic.Bool
-	http  http.Server
+	// tenants is nil until SetTenants.
+	tenants atomic.Pointer[Tenants]
+	http    http.Server
 
 	listener net.Listener
 }
@@ -61,6 +63,7 @@ func (s *Server) routes(version string, reg *prometheus.Registry) http.Handler {
 	}))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "healthy\n") })
 	mux.HandleFunc("GET /-/ready", s.answerReady)
+	s.tenantRoutes(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -82,6 +85,7 @@ const index = `<!DOCTYPE html>
 <li><a href="/metrics">/metrics</a>: what it does and what it costs, for Prometheus</li>
 <li><a href="/-/healthy">/-/healthy</a>: 200 while the process runs</li>
 <li><a href="/-/ready">/-/ready</a>: 200 once it has started and until it stops, else 503</li>
+<li>/api/v1/tenants/&lt;account&gt;:&lt;project&gt;: what one tenant sends, and what was refused to it</li>
 <li><a href="/debug/pprof/">/debug/pprof/</a>: profiles, for go tool pprof</li>
 </ul>
 </html>
