@@ -22,6 +22,7 @@ func commands() []command {
 	return []command{
 		{"send", "send numbered samples of many tenants at a kept rate", send},
 		{"verify", "read everything back and list what is missing, doubled, changed, or under a wrong tenant", check},
+		{"compare", "show what many small tenants cost vminsert when their samples are packed, and when they are not", compare},
 		{"sink", "take everything that a gateway forwards, answer 204, and count it", sink},
 	}
 }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ingestgw/ingestgw/internal/stack"
+)
+
+// A scene is the servers that a measurement needs, in a folder that goes when it is over.
+type scene struct {
+	out     io.Writer
+	dir     string
+	gateway string // path of the program; empty until it is built
+	started []*stack.Process
+}
+
+// gatewayFlag is where the program is that is measured.
+func gatewayFlag(flags *flag.FlagSet) *string {
+	return flags.String("ingestgw", "", "`path` of the program; empty: it is built from the module in the working folder")
+}
+
+// newScene makes the folder. gateway is the path of the program, empty to have it built. The caller ends the scene with close.
+func newScene(out io.Writer, gateway string) (*scene, error) {
+	dir, err := os.MkdirTemp("", "loadtest-")
+	if err != nil {
+		return nil, err
+	}
+	return &scene{out: out, dir: dir, gateway: gateway}, nil
+}
+
+// close kills what runs and removes the folder.
+func (s *scene) close() {
+	for _, p := range slices.Backward(s.started) {
+		p.Close()
+	}
+	os.RemoveAll(s.dir)
+}
+
+func (s *scene) say(what string) { fmt.Fprintln(s.out, what) }
+
+func (s *scene) start(ctx context.Context, spec stack.Spec) (*stack.Process, error) {
+	spec.Dir, spec.Say = filepath.Join(s.dir, spec.Name), s.say
+	p, err := stack.Launch(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	s.started = append(s.started, p)
+	return p, nil
+}
+
+func (s *scene) startCluster(ctx context.Context, spec stack.ClusterSpec) (*stack.Cluster, error) {
+	spec.Dir, spec.Say = s.dir, s.say
+	c, err := stack.LaunchCluster(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	s.started = append(s.started, slices.Concat(c.Storages, c.Inserts, []*stack.Process{c.Select, c.Raw})...)
+	return c, nil
+}
+
+// startGateway starts an ingestgw with the disk buffer. Settings are NAME=value, without the prefix.
+func (s *scene) startGateway(ctx context.Context, name string, settings ...string) (*stack.Process, error) {
+	if s.gateway == "" {
+		path := filepath.Join(s.dir, "ingestgw-built")
+		if err := stack.GoBuild(ctx, ".", "github.com/ingestgw/ingestgw/cmd/ingestgw", path); err != nil {
+			return nil, err
+		}
+		s.gateway = path
+	}
+	env := make([]string, len(settings))
+	for i, setting := range settings {
+		env[i] = "INGESTGW_" + setting
+	}
+	return s.start(ctx, stack.IngestgwSpec(name, s.gateway, env...))
+}
+
+// eventually tries until it gets no error, and returns the last one when the time is over.
+func eventually(ctx context.Context, within time.Duration, try func() error) error {
+	deadline := time.Now().Add(within)
+	for {
+		err := try()
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+}
+
+// pause returns earlier when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// list splits "a,b".
+func list(text string) []string {
+	return slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })
+}
