@@ -43,6 +43,7 @@ const (
 type histogram struct {
 	integers, floats bool // which kinds of counts it has
 	count, zeroCount uint64
+	timestamp        int64 // Unix milliseconds
 	schema           int32
 	sum              float64
 	zeroThreshold    float64
@@ -82,6 +83,7 @@ func (s *Scanner) scanHistogram(b []byte, i int) error {
 	if fault := h.check(); fault != "" {
 		return s.invalid(i, "histogram: %s", fault)
 	}
+	s.newest = max(s.newest, h.timestamp)
 	s.rows += histogramRows + h.negative.number + h.positive.number
 	s.spans += h.negative.spans + h.positive.spans
 	return nil
@@ -96,7 +98,10 @@ func (h *histogram) scan(b []byte, f field) (reason string) {
 	case histogramZeroCountInt:
 		h.integers, h.zeroCount = true, f.varint(b)
 		return want(f, typeVarint)
-	case histogramResetHint, histogramTimestamp:
+	case histogramTimestamp:
+		h.timestamp = int64(f.varint(b))
+		return want(f, typeVarint)
+	case histogramResetHint:
 		return want(f, typeVarint)
 	case histogramCountFloat:
 		h.floats = true

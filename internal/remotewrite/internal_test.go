@@ -43,18 +43,26 @@ func TestFirst8SortsAsNamesDo(t *testing.T) {
 	}
 }
 
-func TestEndsVarintAgreesWithReadingIt(t *testing.T) {
+func TestUsualTimesAreWhatTheirVarintsSay(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
+	b := make([]byte, 20)
+	last := usualTime(0)
 	for range 100_000 {
-		b := make([]byte, 20)
 		for i := range b {
 			b[i] = byte(rng.IntN(2)<<7 | rng.IntN(2))
 		}
 		n := 1 + rng.IntN(8)
-		_, size := binary.Uvarint(b[len(b)-n:])
-		if got := endsVarint(b, n); got != (size == n) {
-			t.Fatalf("%x, last %d: %t", b, n, got)
+		v, size := binary.Uvarint(b[len(b)-n:])
+		got := endingAs(b, n)
+		if usual := size == n && b[len(b)-1] != 0; got.usual(n) != usual {
+			t.Fatalf("%x, last %d: %t", b, n, !usual)
+		} else if !usual {
+			continue
 		}
+		if got.milliseconds() != int64(v) || (got < last) != (got.milliseconds() < last.milliseconds()) {
+			t.Fatalf("%x, last %d: %d ms, want %d; %x before", b, n, got.milliseconds(), v, last)
+		}
+		last = got
 	}
 }
 

@@ -189,5 +189,6 @@ func (s *Scanner) checkLabel(b []byte, i int) (name, value span, err error) {
 	if name.len() == 0 {
 		return name, value, s.invalid(at, "a label without a name")
 	}
+	s.counts.measure(name.len(), value.len())
 	return name, value, s.checkLegacy(name, value)
 }

@@ -3,6 +3,7 @@ package remotewrite_test
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -119,6 +120,7 @@ type decodedHistogram struct {
 	schema                     int32
 	negative, positive         decodedBuckets
 	customValues               []float64
+	timestamp                  int64
 }
 
 type decodedSeries struct {
@@ -224,6 +226,7 @@ func decodeHistogram(m protoreflect.Message) decodedHistogram {
 		negative:      decodeBuckets(m, "negative_"),
 		positive:      decodeBuckets(m, "positive_"),
 		customValues:  floats(m, "custom_values"),
+		timestamp:     get(m, "timestamp").Int(),
 	}
 	h.integers = h.integers || len(h.negative.deltas)+len(h.positive.deltas) > 0
 	h.floats = h.floats || len(h.negative.counts)+len(h.positive.counts) > 0
@@ -243,11 +246,35 @@ func decodeBuckets(m protoreflect.Message, side protoreflect.Name) (b decodedBuc
 
 // counts is what Scan has to count, apart from Reserved.
 func (r decodedRequest) counts() remotewrite.Counts {
-	c := remotewrite.Counts{Series: len(r.series), Metadata: r.metadata}
+	c := remotewrite.Counts{Metadata: r.metadata}
 	for _, s := range r.series {
-		c.Samples += len(s.samples)
-		c.Histograms += len(s.histograms)
-		c.Exemplars += s.exemplars
+		c = add(c, s.counts())
+	}
+	return c
+}
+
+func (s decodedSeries) counts() remotewrite.Counts {
+	c := remotewrite.Counts{Series: 1, Samples: len(s.samples), Histograms: len(s.histograms), Exemplars: s.exemplars, Labels: len(s.labels)}
+	if len(s.histograms) > 0 {
+		c.Labels++
+	}
+	for _, l := range s.labels {
+		if n := len(l.name); n > 127 {
+			c.LongestName = max(c.LongestName, n)
+		}
+		if n := len(l.value); n > 127 {
+			c.LongestValue = max(c.LongestValue, n)
+		}
+	}
+	var times []int64
+	for _, p := range s.samples {
+		times = append(times, p.timestamp)
+	}
+	for _, h := range s.histograms {
+		times = append(times, h.timestamp)
+	}
+	if len(times) > 0 {
+		c.Newest = slices.Max(times)
 	}
 	return c
 }

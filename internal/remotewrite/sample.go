@@ -2,10 +2,12 @@ package remotewrite
 
 import (
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 )
 
 const (
+	tagTimeseries      = requestTimeseries<<3 | byte(typeBytes)
 	tagSample          = seriesSamples<<3 | byte(typeBytes)
 	tagSampleValue     = sampleValue<<3 | byte(typeFixed64)
 	tagSampleTimestamp = sampleTimestamp<<3 | byte(typeVarint)
@@ -18,31 +20,63 @@ const (
 	exemplarTimestamp = 3
 )
 
-// scanUsualSamples walks the samples that start at b[i] as they are usually written: value, then timestamp. It stops at the
-// first that is not. Any bits are a value: NaN, ±Inf and stale markers are data.
+// scanUsualSamples walks the samples that start at b[i] as they are usually written, and stops at the first that is not.
 func (s *Scanner) scanUsualSamples(b []byte, i int) (end int) {
-	for i+13 <= len(b) && b[i] == tagSample && b[i+2] == tagSampleValue && b[i+11] == tagSampleTimestamp {
-		end := i + 2 + int(b[i+1])
-		n := end - (i + 12) // bytes of the timestamp
-		if n < 1 || n > 8 || end > len(b) || !endsVarint(b[:end], n) {
-			break
-		}
-		s.samples++
-		i = end
-	}
-	return i
+	n, newest, end := usualSamples(b, i)
+	s.samples += n
+	s.newestUsual = max(s.newestUsual, newest)
+	return end
 }
 
-// endsVarint says whether the last n bytes of b, 1 to 8, are one varint: the last has its highest bit clear, the others set.
-// b has at least 8 bytes.
-func endsVarint(b []byte, n int) bool {
-	last8 := binary.LittleEndian.Uint64(b[len(b)-8:])
-	others := uint(72 - 8*n) // from the left: the last byte, and what stands before the varint
-	return last8>>63 == 0 && last8<<8>>others&highBits == highBits>>others
+// usualSamples walks the samples that start at b[i] as they are usually written: value, then timestamp, above 0 and not padded.
+// It stops at the first that is not. Any bits are a value: NaN, ±Inf and stale markers are data.
+func usualSamples(b []byte, i int) (n int, newest usualTime, end int) {
+	for i+13 <= len(b) && b[i] == tagSample && b[i+2] == tagSampleValue && b[i+11] == tagSampleTimestamp {
+		end := i + 2 + int(b[i+1])
+		size := end - (i + 12) // bytes of the timestamp
+		if size < 1 || size > 8 || end > len(b) {
+			break
+		}
+		t := endingAs(b[:end], size)
+		if !t.usual(size) {
+			break
+		}
+		newest = max(newest, t)
+		n++
+		i = end
+	}
+	return n, newest, i
+}
+
+// A usualTime is a timestamp as the bytes of its varint, at most eight, the first of them lowest. Times so written compare as
+// the numbers that they stand for, as long as none is padded: the highest seven bits come last. 0 is none.
+type usualTime uint64
+
+// endingAs reads the last size bytes of b, 1 to 8. b has at least 8 bytes.
+func endingAs(b []byte, size int) usualTime {
+	return usualTime(binary.LittleEndian.Uint64(b[len(b)-8:]) >> (uint(64-8*size) & 63))
+}
+
+// usual says whether all size bytes are one varint that is not padded: the last has its highest bit clear and is not 0, the
+// others have it set.
+func (t usualTime) usual(size int) bool {
+	return t&highBits == highBits>>uint(72-8*size) && t>>(uint(8*size-8)&63) != 0
+}
+
+// milliseconds is the timestamp, in Unix milliseconds; without one the earliest that there can be.
+func (t usualTime) milliseconds() int64 {
+	if t == 0 {
+		return math.MinInt64
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(t))
+	v, _ := binary.Uvarint(b[:])
+	return int64(v)
 }
 
 // scanSample walks one sample, however it is written. b ends where the sample does.
 func (s *Scanner) scanSample(b []byte, i int) error {
+	timestamp := int64(0)
 	for i < len(b) {
 		f, reason := nextField(b, i)
 		if reason != "" {
@@ -51,8 +85,12 @@ func (s *Scanner) scanSample(b []byte, i int) error {
 		if f.number() == sampleValue && f.typ() != typeFixed64 || f.number() == sampleTimestamp && f.typ() != typeVarint {
 			return s.wrongType(f, "value or timestamp of a sample")
 		}
+		if f.number() == sampleTimestamp {
+			timestamp = int64(f.varint(b))
+		}
 		i = f.to
 	}
+	s.newest = max(s.newest, timestamp)
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package remotewrite
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"math"
+)
 
 // Limits bound what Scan accepts.
 type Limits struct {
@@ -31,6 +34,26 @@ type Counts struct {
 	Metadata   int
 	// Reserved is the number of labels and metadata fields that Strip takes out.
 	Reserved int
+	// Labels is the most labels in one series, as vminsert's limit counts them: those that are reserved too, those without a
+	// value (it leaves them out), and for native histograms vmrange, which it adds.
+	Labels int
+	// LongestName and LongestValue are the bytes of the longest name and value of a label; 0 when none is longer than 127.
+	LongestName, LongestValue int
+	// Newest is the latest timestamp of a sample or native histogram, in Unix milliseconds; 0 when there is none.
+	Newest int64
+}
+
+// short is the longest name or value that Counts does not tell: those are as long as usual.
+const short = 127
+
+// measure takes note of a label with name and value of so many bytes.
+func (c *Counts) measure(name, value int) {
+	if name > short {
+		c.LongestName = max(c.LongestName, name)
+	}
+	if value > short {
+		c.LongestValue = max(c.LongestValue, value)
+	}
 }
 
 // A Scanner walks messages. Its zero value is ready. It keeps a few KiB of scratch memory between calls and nothing of the
@@ -40,8 +63,10 @@ type Scanner struct {
 	lim    Limits
 	counts Counts
 
-	expanded uint64 // bytes so far, see Limits.Expanded
-	inSeries bool   // and its number is counts.Series-1
+	expanded    uint64    // bytes so far, see Limits.Expanded
+	newest      int64     // of the samples that scanSample and scanHistogram have walked; math.MinInt64 without any
+	newestUsual usualTime // of the other samples
+	inSeries    bool      // and its number is counts.Series-1
 	series
 
 	names  [maxNames]labelName // of the labels of this series, the first of them
@@ -77,10 +102,14 @@ const (
 func (s *Scanner) Scan(msg []byte, lim Limits) (Counts, error) {
 	s.msg, s.lim, s.counts = msg, lim, Counts{}
 	s.expanded, s.inSeries = 0, false
+	s.newest, s.newestUsual = math.MinInt64, 0
 	err := s.scanMessage(msg)
 	s.msg = nil
 	if err != nil {
 		return Counts{}, err
+	}
+	if s.counts.Samples+s.counts.Histograms > 0 {
+		s.counts.Newest = max(s.newest, s.newestUsual.milliseconds())
 	}
 	return s.counts, nil
 }
@@ -133,8 +162,17 @@ func (s *Scanner) scanTimeseries(f field) error {
 	}
 	s.counts.Samples += s.samples
 	s.counts.Histograms += s.histograms
+	s.counts.Labels = max(s.counts.Labels, countedLabels(s.labels, s.histograms))
 	s.inSeries = false
 	return nil
+}
+
+// countedLabels is how many labels vminsert counts in a series that has so many of its own, with so many native histograms.
+func countedLabels(labels, histograms int) int {
+	if histograms > 0 {
+		return labels + 1 // vmrange
+	}
+	return labels
 }
 
 // scanSeries walks the series that starts at b[i] and ends where b ends. Labels and samples nearly always come in runs.

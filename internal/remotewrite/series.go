@@ -4,8 +4,8 @@ import "iter"
 
 // Series yields the series of msg, each as its own bytes, without the tag and the length in front. They point into msg. It
 // panics when msg has not passed Scan and is malformed.
-func Series(msg []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
+func Series(msg []byte) iter.Seq[View] {
+	return func(yield func(View) bool) {
 		for f := range fields(msg, 0) {
 			if f.number() == requestTimeseries && !yield(msg[f.from:f.to:f.to]) {
 				return
@@ -18,10 +18,7 @@ func Series(msg []byte) iter.Seq[[]byte] {
 func fields(b []byte, from int) iter.Seq[field] {
 	return func(yield func(field) bool) {
 		for i := from; i < len(b); {
-			f, reason := nextField(b, i)
-			if reason != "" {
-				panic("remotewrite: a message that has not passed Scan: " + reason)
-			}
+			f := mustStep(b, i)
 			if !yield(f) {
 				return
 			}

@@ -79,9 +79,18 @@ func checkSplit(t *testing.T, msg []byte) {
 	}
 }
 
+// add is what a message holds that holds both.
 func add(a, b remotewrite.Counts) remotewrite.Counts {
+	newest := max(a.Newest, b.Newest)
+	if a.Samples+a.Histograms == 0 {
+		newest = b.Newest
+	} else if b.Samples+b.Histograms == 0 {
+		newest = a.Newest
+	}
 	return remotewrite.Counts{
 		Series: a.Series + b.Series, Samples: a.Samples + b.Samples, Histograms: a.Histograms + b.Histograms,
 		Exemplars: a.Exemplars + b.Exemplars, Metadata: a.Metadata + b.Metadata, Reserved: a.Reserved + b.Reserved,
+		Labels: max(a.Labels, b.Labels), LongestName: max(a.LongestName, b.LongestName), LongestValue: max(a.LongestValue, b.LongestValue),
+		Newest: newest,
 	}
 }

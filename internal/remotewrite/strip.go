@@ -1,51 +1,10 @@
 package remotewrite
 
-import "encoding/binary"
-
-// Strip appends msg to dst, without the reserved labels of its series and the reserved fields of its metadata. Of all else
-// only the lengths of what enclosed them change: order, unknown fields and odd encodings stay as they are. The result is never
-// longer than msg. dst may be msg[:0], since what is written never overtakes what is still to be read; otherwise it must not
-// overlap msg. It panics when msg has not passed Scan and is malformed.
+// Strip appends msg to dst, without the reserved labels of its series and the reserved fields of its metadata: it is Apply of
+// the zero Edit, and keeps its promises. The result is never longer than msg, and dst may be msg[:0].
 func Strip(dst, msg []byte) []byte {
-	copied := 0 // msg[:copied] is in dst
-	for outer := range fields(msg, 0) {
-		size := strippedSize(msg, outer)
-		if size == outer.to-outer.from {
-			continue
-		}
-		_, length := uvarint(msg, outer.at) // behind the tag
-		dst = append(dst, msg[copied:length]...)
-		dst = binary.AppendUvarint(dst, uint64(size))
-		for f := range fields(msg[:outer.to], outer.from) {
-			if !stripped(msg, outer, f) {
-				dst = append(dst, msg[f.at:f.to]...)
-			}
-		}
-		copied = outer.to
-	}
-	return append(dst, msg[copied:]...)
-}
-
-// strippedSize is how many bytes of the content of outer, a field of the request, stay.
-func strippedSize(msg []byte, outer field) int {
-	size := outer.to - outer.from
-	if outer.number() != requestTimeseries && outer.number() != requestMetadata {
-		return size
-	}
-	for f := range fields(msg[:outer.to], outer.from) {
-		if stripped(msg, outer, f) {
-			size -= f.to - f.at
-		}
-	}
-	return size
-}
-
-// stripped says whether f, a field of the series or of the metadata outer, is to go.
-func stripped(msg []byte, outer, f field) bool {
-	if outer.number() == requestMetadata {
-		return reservedMetadata(f)
-	}
-	return f.number() == seriesLabels && f.to-f.from > len("vm_account_id") && reserved(nameOf(msg[:f.to], f.from).of(msg))
+	dst, _ = new(Edit).Apply(dst, msg)
+	return dst
 }
 
 // reserved says whether vminsert would take a tenant from a label of that name.

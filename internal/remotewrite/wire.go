@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 // A wireType says how the content of a field is encoded (https://protobuf.dev/programming-guides/encoding/#structure).
@@ -100,6 +101,33 @@ func nextField(b []byte, at int) (f field, reason string) {
 	}
 	return field{tag: tag, at: at, from: i, to: to}, ""
 }
+
+// step is nextField, quicker for what is usual in series: tag and length in one byte each.
+func step(b []byte, at int) (f field, reason string) {
+	if at+1 < len(b) && b[at]&0x87 == byte(typeBytes) && b[at] > 7 && b[at+1] < 0x80 {
+		if to := at + 2 + int(b[at+1]); to <= len(b) {
+			return field{tag: uint64(b[at]), at: at, from: at + 2, to: to}, ""
+		}
+	}
+	return nextField(b, at)
+}
+
+// mustStep is step in a message that has passed Scan.
+func mustStep(b []byte, at int) field {
+	f, reason := step(b, at)
+	if reason != "" {
+		notScanned(reason)
+	}
+	return f
+}
+
+// notScanned panics: our own code has walked what it has not scanned.
+func notScanned(reason string) {
+	panic("remotewrite: a message that has not passed Scan: " + reason)
+}
+
+// uvarintSize is how many bytes the varint takes.
+func uvarintSize(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
 // uvarint reads the varint at b[i] and returns where it ends; -1 when b ends before it does, or when it has more than 64 bits.
 func uvarint(b []byte, i int) (v uint64, to int) {
