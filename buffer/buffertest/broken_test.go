@@ -24,7 +24,7 @@ func breakages() []breakage {
 		{"offsets have a hole", "OffsetsHaveNoHoles", "offsets 6 to 7 where 5 comes next"},
 		{"blocks change places", "OffsetsFollowTheOrderOfAppends", "an offset before it append 1"},
 		{"bounds lag behind", "NextIsWhatTheNextBlockGets", "another one is next"},
-		{"lanes are mixed", "LanesAreIndependent", "Stats names no partition of lane other"},
+		{"lanes are mixed", "LanesAreIndependent", "Stats names no partition of lane bulk"},
 		{"lanes share their room", "AFullLaneLeavesRoomInOthers", "while another one is full: buffer is full"},
 		{"a block is not counted", "StatsCountWhatIsHeld", "Stats counts 11 blocks"},
 		{"what is removed is counted", "StatsCountWhatIsHeld", "not within 1s: Stats says the same as Bounds"},

@@ -14,8 +14,8 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 )
 
-// other is a second lane.
-const other buffer.Lane = "other"
+// other is the second lane.
+const other = buffer.Bulk
 
 // A scene is a promise being checked: the Store and who reads it.
 type scene struct {

@@ -13,7 +13,7 @@ import (
 
 // benchConfig has segments of the default size, and keeps a benchmark from filling the disk.
 func benchConfig(b *testing.B) Config {
-	return Config{Dir: b.TempDir(), WhenFull: whenFullDropOldest, MaxBytes: 1 << 30, SegmentBytes: 64 << 20}
+	return Config{Dir: b.TempDir(), WhenFull: whenFullDropOldest, MaxBytes: 1 << 30, SegmentBytes: 64 << 20, BulkShare: 25}
 }
 
 // BenchmarkAppend stores blocks from several goroutines, durably: bytes per second of a real disk.
@@ -119,7 +119,7 @@ func fill(b *testing.B, s *Store, n, size int) {
 // BenchmarkOpen opens a log of 1,600 segments: at the default size of segments that is 100 GiB, since sealed ones are opened by
 // header and index. The blocks are small here; the indices are as those of full segments.
 func BenchmarkOpen(b *testing.B) {
-	cfg := Config{Dir: b.TempDir(), WhenFull: whenFullRefuse, SegmentBytes: 64 << 20}
+	cfg := Config{Dir: b.TempDir(), WhenFull: whenFullRefuse, SegmentBytes: 64 << 20, BulkShare: 25}
 	s := mustOpen(b, osFS{}, cfg)
 	l := s.lanes[buffer.Main]
 	mustClose(b, s)

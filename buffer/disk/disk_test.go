@@ -19,7 +19,7 @@ const testDir = "data"
 
 // testConfig has small segments, so that there are several of them.
 func testConfig(dir string) Config {
-	return Config{Dir: dir, WhenFull: whenFullRefuse, SegmentBytes: minSegmentBytes}
+	return Config{Dir: dir, WhenFull: whenFullRefuse, SegmentBytes: minSegmentBytes, BulkShare: 25}
 }
 
 // mustOpen opens a Store and closes it when the test ends.
@@ -262,12 +262,7 @@ func TestStoreKeepsItsPromises(t *testing.T) {
 		Damage: func(t *testing.T, s buffer.Store, id buffer.PartitionID, at buffer.Offset) {
 			damageBlock(t, s.(*Store), id.Lane, at)
 		},
-		Without: withoutQuotaOfALane,
 	})
-}
-
-var withoutQuotaOfALane = map[string]string{
-	"AFullLaneLeavesRoomInOthers": "all lanes share BUFFER_MAX_BYTES, as they share the disk",
 }
 
 // damageBlock flips a bit in the last byte of a block, on the disk.

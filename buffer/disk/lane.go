@@ -16,11 +16,13 @@ import (
 // (read.go) take from the list of segments what they need and read without any lock.
 type lane struct {
 	*shared
-	name string
-	dir  string
-	log  *slog.Logger
+	name    string
+	dir     string
+	log     *slog.Logger
+	account *account
 
 	queue   chan *pending  // to the writer
+	wanted  chan struct{}  // to the writer: another lane finds no room; holds one token
 	stopped chan struct{}  // closed when the writer has ended
 	users   sync.WaitGroup // blocks on their way into queue, and saves
 
@@ -52,7 +54,8 @@ type shared struct {
 	quota    *quota
 	metrics  *metrics
 	cfg      Config
-	closing  chan struct{} // closed when the store begins to close
+	closing  chan struct{}  // closed when the store begins to close
+	all      func() []*lane // those that are open, in the order of their names
 }
 
 // A pending block waits for the writer's answer.

@@ -77,7 +77,7 @@ func (l *lane) replace(old, s *segment) {
 		return
 	}
 	l.segments[i] = s
-	l.quota.add(s.disk)
+	l.account.add(s.disk)
 	if s.end < old.end {
 		l.forget(buffer.Span{From: s.end, To: old.end}, reasonNoBlock)
 	}

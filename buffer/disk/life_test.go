@@ -112,10 +112,11 @@ func TestMemoryHardlyGrowsWithTheBacklog(t *testing.T) {
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]Config{
-		"INGESTGW_BUFFER_DIR":           {WhenFull: "refuse", SegmentBytes: 1 << 20},
-		"INGESTGW_BUFFER_MAX_BYTES":     {Dir: "x", MaxBytes: 5000, WhenFull: "refuse", SegmentBytes: 1 << 20},
-		"INGESTGW_BUFFER_WHEN_FULL":     {Dir: "x", WhenFull: "wait", SegmentBytes: 1 << 20},
-		"INGESTGW_BUFFER_SEGMENT_BYTES": {Dir: "x", WhenFull: "drop-oldest", SegmentBytes: 100},
+		"INGESTGW_BUFFER_DIR":           {WhenFull: "refuse", SegmentBytes: 1 << 20, BulkShare: 25},
+		"INGESTGW_BUFFER_MAX_BYTES":     {Dir: "x", MaxBytes: 5000, WhenFull: "refuse", SegmentBytes: 1 << 20, BulkShare: 25},
+		"INGESTGW_BUFFER_WHEN_FULL":     {Dir: "x", WhenFull: "wait", SegmentBytes: 1 << 20, BulkShare: 25},
+		"INGESTGW_BUFFER_SEGMENT_BYTES": {Dir: "x", WhenFull: "drop-oldest", SegmentBytes: 100, BulkShare: 25},
+		"INGESTGW_BUFFER_BULK_SHARE is": {Dir: "x", WhenFull: "refuse", SegmentBytes: 1 << 20, BulkShare: 76},
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "INGESTGW") != 1 {
 			t.Errorf("%+v: %v, want %s alone", c, err, want)
@@ -123,16 +124,35 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestBulkShareIsRefusedWhenItHoldsNoBlocks(t *testing.T) {
+	t.Parallel()
+	c := Config{Dir: "x", WhenFull: "refuse", SegmentBytes: 1 << 20, MaxBytes: 1 << 20, BulkShare: 12}
+	err := c.Validate()
+	if err == nil || !strings.Contains(err.Error(), "INGESTGW_BUFFER_BULK_SHARE=12") || !strings.Contains(err.Error(), "INGESTGW_BUFFER_MAX_BYTES=1MiB") {
+		t.Errorf("12 %% of 1 MiB: %v", err)
+	}
+	c.BulkShare = 13
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSegmentsAreSmallWhereThereIsLittleRoom(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ max, free, want int64 }{
+	for _, c := range []struct {
+		bulk            bool
+		max, free, want int64
+	}{
 		{max: 80 << 20, free: 100 << 30, want: 10 << 20},
+		{bulk: true, max: 80 << 20, free: 100 << 30, want: 10 << 20 / 4},
 		{free: 100 << 30, want: 64 << 20},
+		{bulk: true, free: 100 << 30, want: 64 << 20},
 		{free: 64 << 20, want: (64 << 20) * 9 / 10 / 8},
 		{free: 1 << 10, want: minSegmentBytes},
+		{bulk: true, free: 1 << 10, want: minSegmentBytes},
 	} {
-		q := &quota{max: c.max, space: func() (int64, int64, error) { return c.free, c.free, nil }}
-		if got := q.segment(64 << 20); got < c.want || got > c.want+8 {
+		q := &quota{max: c.max, bulk: 25, space: func() (int64, int64, error) { return c.free, c.free, nil }}
+		if got := q.account(!c.bulk).segment(64 << 20); got < c.want || got > c.want+8 {
 			t.Errorf("a bound of %v and %v free: segments have %v, want %v", settings.Bytes(c.max), settings.Bytes(c.free), settings.Bytes(got), settings.Bytes(c.want))
 		}
 	}

@@ -59,8 +59,9 @@ func newMetrics(s *Store) *metrics {
 		segments: gauge("segments", "Segment files of the lane.", "lane"),
 		aside: gauge("set_aside_bytes", "Bytes of files that were set aside. They count in no quota and are never removed; counted at "+
 			"the start and with each new segment.", "lane"),
-		quota: gauge("quota_bytes", "Bytes that all lanes together may take on disk now."),
-		free:  gauge("free_bytes", "Free bytes of the file system that the log is on."),
+		quota: gauge("quota_bytes", "Bytes that the lane may take on disk now, while the others take what they do. With ingestgw_disk_bytes "+
+			"of the lane as much, senders get 503 for what belongs into it.", "lane"),
+		free: gauge("free_bytes", "Free bytes of the file system that the log is on."),
 	}
 }
 
@@ -108,12 +109,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range m.store.all() {
 		st, n := l.stats(), l.segmentCount()
 		show(m.bytes, st.Bytes, l.name)
+		show(m.quota, l.account.most(), l.name)
 		show(m.segments, int64(n), l.name)
 		show(m.aside, l.aside.Load(), l.name)
 	}
-	_, limit, free := m.store.quota.figures()
-	show(m.quota, limit)
-	show(m.free, free)
+	show(m.free, m.store.quota.freeSpace())
 }
 
 func (m *metrics) appended(lane string, blocks int, err error) {

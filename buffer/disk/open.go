@@ -281,7 +281,7 @@ func (l *lane) boundSegments(damaged []buffer.Span) error {
 			l.log.Error("two segments hold the same blocks; the newer one counts", "file", s.path, "to", s.end, "newer_from", end)
 			s.end = end
 		}
-		l.quota.add(s.disk)
+		l.account.add(s.disk)
 	}
 	for _, d := range damaged {
 		l.forget(buffer.Span{From: d.From, To: min(d.To, bound(d.From))}, reasonAside)

@@ -19,12 +19,9 @@ import (
 
 var powerCuts = flag.String("power-cuts", "some", "all: try every variant of every power cut, and a second one at each operation of the recovery")
 
-const (
-	otherLane = buffer.Lane("other")
-	testGroup = "forward"
-)
+const testGroup = "forward"
 
-func testLanes() []buffer.Lane { return []buffer.Lane{buffer.Main, otherLane} }
+func testLanes() []buffer.Lane { return []buffer.Lane{buffer.Main, buffer.Bulk} }
 
 // A ledger is what somebody outside knows of a log.
 type ledger struct {
@@ -218,7 +215,7 @@ func (r *run) usualLife() {
 			r.join()
 		}
 		r.append(buffer.Main, 700+i, 9000+i, 20, 5000+i)
-		r.append(otherLane, 8000+i)
+		r.append(buffer.Bulk, 8000+i)
 	}
 	r.append(buffer.Main, 70_000) // more than a segment
 	r.append(buffer.Main, 1, 4096, 512)
@@ -230,7 +227,7 @@ func (r *run) usualLife() {
 	r.save(buffer.Main, buffer.Span{To: 27})
 	r.end(false)
 	r.open()
-	r.append(otherLane, 100, 200)
+	r.append(buffer.Bulk, 100, 200)
 	r.append(buffer.Main, 20_000)
 	r.end(true)
 	r.open()
@@ -255,19 +252,22 @@ func (r *run) usualLife() {
 	r.end(true)
 	r.open()
 	r.append(buffer.Main, 700)
-	r.save(otherLane, buffer.Span{To: r.now.highest(otherLane)})
-	r.append(otherLane, 60_000)
-	r.append(otherLane, 60_000)
+	r.save(buffer.Bulk, buffer.Span{To: r.now.highest(buffer.Bulk)})
+	r.append(buffer.Bulk, 60_000)
+	r.append(buffer.Bulk, 60_000)
 	r.end(false)
 }
 
-// fullLife is that of a log that drops its oldest blocks.
+// fullLife is that of a log that drops its oldest blocks, each lane its own and then one the other's.
 func (r *run) fullLife() {
 	r.cfg.WhenFull, r.cfg.MaxBytes = whenFullDropOldest, quotaSegments*minSegmentBytes
 	r.open()
-	r.append(otherLane, 1000)
+	r.append(buffer.Bulk, 1000)
 	for i := range 24 {
 		r.append(buffer.Main, 30_000+i)
+	}
+	for i := range 6 {
+		r.append(buffer.Bulk, 25_000+i)
 	}
 	r.end(true)
 	r.open()
@@ -418,6 +418,9 @@ func (c *cut) recover(disk *simFS) (known ledger, ok bool) {
 		}
 		c.appendAgain(s, lane, known)
 	}
+	for _, lane := range testLanes() { // one lane may have made room for the other
+		known.first[lane], _ = partitionOf(c.T, s, lane, testGroup).bounds()
+	}
 	return known, !c.Failed()
 }
 
@@ -478,7 +481,6 @@ func (c *cut) saveAgain(s *Store, lane buffer.Lane, known ledger) {
 		c.Errorf("%s: save progress in lane %s: %v", c.when, lane, err)
 	}
 	known.saved[lane] = progress
-	known.first[lane], _ = p.bounds()
 }
 
 // appendAgain checks that service goes on: blocks are taken and read.
@@ -501,5 +503,4 @@ func (c *cut) appendAgain(s *Store, lane buffer.Lane, known ledger) {
 		}
 		known.readable[lane][next] = string(b)
 	}
-	known.first[lane], _ = p.bounds()
 }

@@ -11,24 +11,25 @@ import (
 
 // makeRoom takes n bytes of the quota for the writer, removing what is done and, if so configured, what is oldest.
 func (l *lane) makeRoom(n int64) error {
-	for !l.quota.take(n) {
-		gained, err := l.gain()
+	for !l.account.take(n) {
+		gained, err := l.gain(n)
 		if err != nil {
 			return err
 		}
 		if !gained {
-			return fmt.Errorf("lane %s: %w: %s", l.name, buffer.ErrFull, l.quota.explain(n))
+			return fmt.Errorf("lane %s: %w: %s", l.name, buffer.ErrFull, l.account.explain(n))
 		}
 	}
 	return nil
 }
 
-// gain gives space back, of what is done or, if so configured, of what is oldest, and says whether there may be more now.
-func (l *lane) gain() (bool, error) {
+// gain gives space back for n bytes, of what is done or, if so configured, of what is oldest, and says whether there may be more now.
+// If not, there may be later: what is done in other lanes is on its way out.
+func (l *lane) gain(n int64) (bool, error) {
 	switch {
 	case l.trim() > 0:
-	case l.dropsOldest() && l.dropOldest():
-	case l.newestMayGo():
+	case l.dropsOldest() && l.dropOldestFor(n):
+	case l.newestMayGo(l.dropsOldest()):
 		if err := l.renew(); err != nil {
 			return false, err
 		}
@@ -36,19 +37,45 @@ func (l *lane) gain() (bool, error) {
 			l.dropOldest()
 		}
 	default:
+		l.askOthers()
 		return false, nil
 	}
 	return true, nil
 }
 
+// askOthers asks the other lanes' writers to let go of what is done in their newest segments: nobody else does, as long as no blocks
+// come to those lanes.
+func (l *lane) askOthers() {
+	for _, o := range l.all() {
+		if o == l {
+			continue
+		}
+		select {
+		case o.wanted <- struct{}{}:
+		default: // it was asked already
+		}
+	}
+}
+
+// makeWay lets go of what is done in the newest segment. The writer calls it when another lane finds no room.
+func (l *lane) makeWay() {
+	if !l.newestMayGo(false) || l.writer.resting() {
+		return
+	}
+	if err := l.renew(); err != nil {
+		l.log.Warn("cannot let go of a segment that is done, for the sake of another lane", "err", err)
+	}
+}
+
 func (l *lane) dropsOldest() bool { return l.cfg.WhenFull == whenFullDropOldest }
 
-// newestMayGo says whether the newest segment could be removed if only it were not the newest.
-func (l *lane) newestMayGo() bool {
+// newestMayGo says whether the newest segment could be removed if only it were not the newest: when it is done, or when what is not may
+// go as well.
+func (l *lane) newestMayGo(undone bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.newest()
-	return s != nil && !s.empty() && (l.dropsOldest() || l.done(s))
+	return s != nil && !s.empty() && (undone || l.done(s))
 }
 
 // done says whether every group has done the segment's blocks, durably. Without any group nothing is done. l.mu is held.
@@ -137,6 +164,19 @@ func (l *lane) removeFile(s *segment) error {
 		return err
 	}
 	return nil
+}
+
+// dropOldestFor makes room for n bytes by dropping what is oldest, and says whether it did: in another lane when that one holds what
+// this one may have at any time, else in this one.
+func (l *lane) dropOldestFor(n int64) bool {
+	if l.account.owns(n) {
+		for _, o := range l.all() {
+			if o != l && !o.account.owns(0) && o.dropOldest() {
+				return true
+			}
+		}
+	}
+	return l.dropOldest()
 }
 
 // dropOldest removes the oldest segment though it is not done, unless it is the newest too, and says whether it did.

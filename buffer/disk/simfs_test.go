@@ -388,7 +388,6 @@ func TestStoreKeepsItsPromisesAfterPowerCuts(t *testing.T) {
 		Damage: func(t *testing.T, s buffer.Store, id buffer.PartitionID, at buffer.Offset) {
 			damageBlock(t, s.(*Store), id.Lane, at)
 		},
-		Without: withoutQuotaOfALane,
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/clock"
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
@@ -67,15 +68,17 @@ func openOn(fsys fileSystem, cfg Config, log *slog.Logger, reg prometheus.Regist
 			fs:       fsys,
 			buffers:  &buffers{},
 			pendings: &pendings{},
-			quota:    &quota{space: func() (int64, int64, error) { return fsys.Space(cfg.Dir) }, max: int64(cfg.MaxBytes)},
-			cfg:      cfg,
-			closing:  make(chan struct{}),
+			quota: &quota{space: func() (int64, int64, error) { return fsys.Space(cfg.Dir) }, max: int64(cfg.MaxBytes),
+				bulk: cfg.BulkShare},
+			cfg:     cfg,
+			closing: make(chan struct{}),
 		},
 		log:    log,
 		lock:   lock,
 		lanes:  make(map[buffer.Lane]*lane),
 		closed: make(chan struct{}),
 	}
+	s.all = s.opened
 	s.metrics = newMetrics(s)
 	if err := errors.Join(s.open(), s.metrics.register(reg)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", cfg.Dir, err), s.Close(context.Background()))
@@ -83,13 +86,13 @@ func openOn(fsys fileSystem, cfg Config, log *slog.Logger, reg prometheus.Regist
 	return s, nil
 }
 
-// open reads the identity and opens all lanes that there are, and the main lane.
+// open reads the identity and opens the main lane, the bulk lane, and all other lanes that there are.
 func (s *Store) open() error {
 	entries, err := s.fs.ReadDir(s.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	names := []string{string(buffer.Main)}
+	names := []string{string(buffer.Main), string(buffer.Bulk)}
 	for _, e := range entries {
 		name, isLane := strings.CutPrefix(e.name, lanePrefix)
 		switch {
@@ -102,9 +105,13 @@ func (s *Store) open() error {
 	if s.id, err = s.identity(names); err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		if _, err := s.lane(buffer.Lane(name)); err != nil {
+	for _, name := range names { // main first: what is done there and goes may be the room that others need
+		_, err := s.lane(buffer.Lane(name))
+		if name != string(buffer.Main) && errors.Is(err, buffer.ErrFull) {
+			s.log.Error("the disk has no room for the directory of a lane; it is made later", "lane", name, "err", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -129,7 +136,9 @@ func (s *Store) lane(name buffer.Lane) (*lane, error) {
 		name:    string(name),
 		dir:     filepath.Join(s.cfg.Dir, lanePrefix+string(name)),
 		log:     s.log.With("lane", string(name)),
+		account: s.quota.account(name == buffer.Main),
 		queue:   make(chan *pending, queueBlocks),
+		wanted:  make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 		changed: make(chan struct{}),
 		groups:  make(map[string]*group),
@@ -162,20 +171,20 @@ func (s *Store) openedLane(name buffer.Lane) (*lane, error) {
 	}
 }
 
-// MaxBlock is 32 MiB, or what BUFFER_MAX_BYTES leaves for one block.
+// MaxBlock is 32 MiB, or half of the smallest share that a lane has of BUFFER_MAX_BYTES: one that is empty takes any block.
 func (s *Store) MaxBlock() int {
 	if s.cfg.MaxBytes == 0 {
 		return maxBlock
 	}
-	return int(min(maxBlock, int64(s.cfg.MaxBytes)/2))
+	return int(min(maxBlock, part(int64(s.cfg.MaxBytes), s.cfg.BulkShare)/2))
 }
 
 // Append implements buffer.Store. Blocks of concurrent calls are written together and synced once.
 func (s *Store) Append(ctx context.Context, lane buffer.Lane, b *buffer.Block) error {
 	if len(b.Data) > s.MaxBlock() {
 		defer b.Release()
-		return fmt.Errorf("append to lane %s: %w: %v, at most %v (twice that has to fit into INGESTGW_BUFFER_MAX_BYTES)", lane,
-			buffer.ErrTooLarge, settings.Bytes(len(b.Data)), settings.Bytes(s.MaxBlock()))
+		return fmt.Errorf("append to lane %s: %w: %v, at most %v (twice that has to fit into the share of INGESTGW_BUFFER_MAX_BYTES that "+
+			"INGESTGW_BUFFER_BULK_SHARE says)", lane, buffer.ErrTooLarge, settings.Bytes(len(b.Data)), settings.Bytes(s.MaxBlock()))
 	}
 	l, err := s.lane(lane)
 	if err != nil {
@@ -192,19 +201,31 @@ func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane,
 	if !groupNamePattern.MatchString(group) {
 		return fmt.Errorf("consume as group %q: a name has 1 to 64 letters, digits, dots, hyphens and underscores", group)
 	}
-	var partitions []*partition
-	for _, name := range lanes {
-		l, err := s.lane(name)
-		if err != nil {
-			return err
-		}
-		partitions = append(partitions, &partition{lane: l, group: l.join(group)})
-	}
 	running, ctx := errgroup.WithContext(ctx)
-	for _, p := range partitions {
-		running.Go(func() error { return p.consume(ctx, fn) })
+	for _, name := range lanes {
+		running.Go(func() error {
+			l, err := s.laneSoon(ctx, name)
+			if l == nil {
+				return err
+			}
+			p := &partition{lane: l, group: l.join(group)}
+			return p.consume(ctx, fn)
+		})
 	}
 	return running.Wait()
+}
+
+// laneSoon returns a lane as soon as the disk has room for its directory, nil when ctx ends before or after an error.
+func (s *Store) laneSoon(ctx context.Context, name buffer.Lane) (*lane, error) {
+	for {
+		l, err := s.lane(name)
+		if !errors.Is(err, buffer.ErrFull) {
+			return l, err
+		}
+		if !clock.Sleep(ctx, retryMost) {
+			return nil, nil
+		}
+	}
 }
 
 // consume runs fn when it is this caller's turn, and waits for ctx to end.
@@ -222,20 +243,19 @@ func (p *partition) consume(ctx context.Context, fn func(context.Context, buffer
 	return nil
 }
 
-// Stats implements buffer.Store. A partition's MaxBytes is what all lanes together may take, as they share it.
+// Stats implements buffer.Store. A partition's MaxBytes is what its lane may take while the others hold what they do.
 func (s *Store) Stats(context.Context) ([]buffer.PartitionStats, error) {
-	_, limit, _ := s.quota.figures()
 	var list []buffer.PartitionStats
 	for _, l := range s.all() {
 		st := l.stats()
-		st.MaxBytes = limit
+		st.MaxBytes = l.account.most()
 		list = append(list, st)
 	}
 	return list, nil
 }
 
-// all returns the lanes in the order of their names.
-func (s *Store) all() []*lane {
+// opened returns the lanes in the order of their names.
+func (s *Store) opened() []*lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*lane, 0, len(s.lanes))

@@ -41,10 +41,10 @@ func (l *lane) run() {
 	for {
 		p := carried
 		if p == nil {
-			var ok bool
-			if p, ok = <-l.queue; !ok {
-				break
-			}
+			p = l.await()
+		}
+		if p == nil {
+			break
 		}
 		carried = l.gather(p)
 		l.answer(l.commit())
@@ -54,9 +54,21 @@ func (l *lane) run() {
 	}
 }
 
+// await returns the next block, nil when there will be none. Meanwhile it makes way for other lanes.
+func (l *lane) await() *pending {
+	for {
+		select {
+		case p := <-l.queue: // nil once it is closed
+			return p
+		case <-l.wanted:
+			l.makeWay()
+		}
+	}
+}
+
 // gather makes a batch of first and of what else waits already. It returns a block that is too many.
 func (l *lane) gather(first *pending) (carried *pending) {
-	most := min(batchBytes, l.quota.segment(int64(l.cfg.SegmentBytes)))
+	most := min(batchBytes, l.account.segment(int64(l.cfg.SegmentBytes)))
 	w := &l.writer
 	w.batch = append(w.batch[:0], first)
 	for size := frameBytes(first.block); size < most && len(w.batch) < batchBlocks; {
@@ -97,7 +109,7 @@ func (l *lane) answer(err error) {
 // commit makes the batch durable and readable, as a whole or not at all.
 func (l *lane) commit() error {
 	w := &l.writer
-	if w.failures > 1 && time.Now().Before(w.retryAt) {
+	if w.resting() {
 		return w.failure
 	}
 	var size int64
@@ -107,21 +119,24 @@ func (l *lane) commit() error {
 	if err := l.makeRoom(size); err != nil {
 		return err
 	}
-	defer l.quota.add(-size) // what was written is counted with its segment
+	defer l.account.add(-size) // what was written is counted with its segment
 	err := l.prepare(size)
 	if err == nil {
 		err = l.writeBatch()
 	}
 	if errors.Is(err, buffer.ErrFull) { // the disk has less room than the quota: the sender's next try is to find some
-		_, _ = l.gain() // whatever goes wrong is tried again then
+		_, _ = l.gain(size) // whatever goes wrong is tried again then
 	}
 	return err
 }
 
+// resting says whether it is too early to try again to create a segment.
+func (w *writer) resting() bool { return w.failures > 1 && time.Now().Before(w.retryAt) }
+
 // prepare sees to it that there is a segment for a batch of that size.
 func (l *lane) prepare(size int64) error {
 	a := l.writer.active
-	if a != nil && (a.empty() || a.size+size <= l.quota.segment(int64(l.cfg.SegmentBytes))) && !l.deleted(a) {
+	if a != nil && (a.empty() || a.size+size <= l.account.segment(int64(l.cfg.SegmentBytes))) && !l.deleted(a) {
 		return nil
 	}
 	return l.renew()
@@ -263,6 +278,6 @@ func (l *lane) renew() error {
 // resized counts what a segment takes of the disk. l.mu is held.
 func (l *lane) resized(s *segment, size int64) {
 	n := allocated(size)
-	l.quota.add(n - s.disk)
+	l.account.add(n - s.disk)
 	s.disk = n
 }
