@@ -1,0 +1,256 @@
+// Package access says who sends a request and whose samples it brings.
+//
+// With TENANT_MODE=path the request says so itself. Else it has a credential, which is looked for in three places, in this order:
+// the table in a file, the verifier of JSON Web Tokens, the directory. What has been found out about a request is a
+// tenant.Sender; FORMAT.md describes the file.
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/directory"
+	"github.com/ingestgw/ingestgw/tenant/token"
+)
+
+// A Directory knows credentials that are not in the file; *directory.Directory is one.
+type Directory interface {
+	Lookup(ctx context.Context, c directory.Credential) (*directory.Answer, error)
+	LookupLabel(ctx context.Context, label string, value []byte) (*tenant.Profile, error)
+	Invalidate(id tenant.ID)
+}
+
+// A Verifier knows whose JSON Web Tokens are; *token.Verifier is one.
+type Verifier interface {
+	Verify(ctx context.Context, raw string) (*token.Grant, error)
+}
+
+// Access says who sends. It is safe for concurrent use.
+type Access struct {
+	cfg       Config
+	tokens    Verifier  // nil: there are none
+	directory Directory // nil: there is none
+	table     atomic.Pointer[table]
+	failures  *failures
+	proven    proven
+	answers   *lru.Cache[*directory.Answer, *grant]
+	granted   *lru.Cache[*token.Grant, tokenGrant]
+	metrics   *metrics
+	log       *slog.Logger
+
+	reloading sync.Mutex
+	seen      stamp // of the file as it was last read; reloading guards it
+}
+
+// maxMade is how many answers of the directory and how many tokens are kept with what was made of them.
+const maxMade = 10_000
+
+// New returns an Access. It reads the file, if there is to be one; the error then names the file and the line. Without tokens or a
+// directory these are nil.
+func New(cfg Config, tokens Verifier, dir Directory, log *slog.Logger, reg prometheus.Registerer) (*Access, error) {
+	answers, err := lru.New[*directory.Answer, *grant](maxMade)
+	if err != nil {
+		return nil, err
+	}
+	granted, err := lru.New[*token.Grant, tokenGrant](maxMade)
+	if err != nil {
+		return nil, err
+	}
+	a := &Access{
+		cfg:       cfg,
+		tokens:    tokens,
+		directory: dir,
+		failures:  newFailures(cfg.FailuresPerMinute),
+		answers:   answers,
+		granted:   granted,
+		log:       log,
+	}
+	if cfg.Mode == ModeDirectory && dir == nil {
+		return nil, errors.New("INGESTGW_TENANT_MODE=directory: there is no directory to ask, set INGESTGW_TENANT_DIRECTORY_URL")
+	}
+	a.table.Store(emptyTable(dir))
+	a.metrics = newMetrics(reg, a.hasFile())
+	if a.hasFile() {
+		return a, a.Reload()
+	}
+	return a, nil
+}
+
+func (a *Access) hasFile() bool { return a.cfg.Mode != ModePath && a.cfg.File != "" }
+
+// Challenge puts into the headers of a 401 how a sender may show who it is.
+func Challenge(h http.Header) {
+	h["Www-Authenticate"] = []string{`Basic realm="ingestgw", charset="UTF-8"`, "Bearer"}
+}
+
+// Identify says who sends r, of whose tenant the path says path, before the body is read. The error wraps one of those in tenant;
+// its text may be told to the sender.
+func (a *Access) Identify(ctx context.Context, r *http.Request, path Name) (*tenant.Sender, error) {
+	sender, err := a.identify(ctx, r, path)
+	a.metrics.identified(err)
+	return sender, err
+}
+
+func (a *Access) identify(ctx context.Context, r *http.Request, path Name) (*tenant.Sender, error) {
+	if a.cfg.Mode == ModePath {
+		return a.believe(r.Header, path)
+	}
+	who, err := a.authenticate(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	name, err := nameOf(r.Header, path)
+	if err != nil {
+		return nil, err
+	}
+	return who.allow(name)
+}
+
+// believe takes a request's word for whose it is.
+func (a *Access) believe(h http.Header, path Name) (*tenant.Sender, error) {
+	name, err := nameOf(h, path)
+	if err != nil {
+		return nil, err
+	}
+	if name.Multitenant {
+		return nil, fmt.Errorf("%w: multitenant is for senders with a credential that may name tenants in its data "+
+			"(INGESTGW_TENANT_MODE)", tenant.ErrUnnamed)
+	}
+	if !name.Given {
+		name.ID = a.cfg.Default
+	}
+	var one struct {
+		sender  tenant.Sender
+		profile tenant.Profile
+	}
+	one.profile.ID = name.ID
+	one.sender.Tenant = &one.profile
+	return &one.sender, nil
+}
+
+// An allower is a credential that is known.
+type allower interface {
+	allow(n Name) (*tenant.Sender, error)
+}
+
+// What senders hear. It is the same whatever was wrong with a credential.
+var (
+	errNoCredential = fmt.Errorf("%w: the request has no credential; "+
+		"send a bearer token, a user and a password, or a client certificate", tenant.ErrUnauthorized)
+	errUnknown = fmt.Errorf("%w: the credential is not known", tenant.ErrUnauthorized)
+)
+
+// authenticate finds out whose credential r has.
+func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, error) {
+	s, given := credentialOf(r)
+	if !given {
+		return nil, errNoCredential
+	}
+	known := a.table.Load().find(&s)
+	if known != nil && known.used.Load() != 0 {
+		known.use(time.Now())
+		return known, nil
+	}
+	if a.failures.tooMany(r.RemoteAddr) && (known != nil || !a.proven.has(&s.digest)) {
+		return nil, fmt.Errorf("%w from this address (INGESTGW_TENANT_FAILURES_PER_MINUTE=%d)", tenant.ErrTooManyFailures, a.cfg.FailuresPerMinute)
+	}
+	if known != nil {
+		known.use(time.Now())
+		return known, nil
+	}
+	who, err := a.ask(ctx, r, &s)
+	switch {
+	case err == nil || errors.Is(err, tenant.ErrForbidden):
+		a.proven.add(&s.digest)
+	case errors.Is(err, tenant.ErrUnauthorized):
+		a.failures.count(r.RemoteAddr)
+		return nil, errUnknown
+	}
+	return who, err
+}
+
+// ask asks those who know credentials that are in no table.
+func (a *Access) ask(ctx context.Context, r *http.Request, s *shown) (allower, error) {
+	if a.tokens != nil && s.kind == Bearer && token.Looks(s.token) {
+		return a.verify(ctx, s)
+	}
+	c, ok := s.question(r)
+	if a.cfg.Mode != ModeDirectory || !ok {
+		return nil, errUnknown
+	}
+	answer, err := a.directory.Lookup(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if g, ok := a.answers.Get(answer); ok {
+		return g, nil
+	}
+	g := grantOf(answer, a.directory)
+	a.answers.Add(answer, g)
+	return g, nil
+}
+
+// A tokenGrant is what was made of a token's grant. It holds as long as the table does.
+type tokenGrant struct {
+	*grant
+	table *table
+}
+
+func (a *Access) verify(ctx context.Context, s *shown) (allower, error) {
+	granted, err := a.tokens.Verify(ctx, s.token)
+	if err != nil {
+		return nil, err
+	}
+	t := a.table.Load()
+	if g, ok := a.granted.Get(granted); ok && g.table == t {
+		return g, nil
+	}
+	g, err := t.grant(granted)
+	if err != nil {
+		return nil, err
+	}
+	made := tokenGrant{grant: g, table: t}
+	a.granted.Add(granted, made)
+	return made, nil
+}
+
+// Profile returns what the file says of a tenant; of one that it does not list, what it says of all of those. In the directory
+// tenants are found by credentials only.
+func (a *Access) Profile(id tenant.ID) *tenant.Profile { return a.table.Load().profile(id) }
+
+// A Description is what the status API tells of a tenant.
+type Description struct {
+	Profile *tenant.Profile
+	// Listed says whether the file has the tenant.
+	Listed bool
+	// Credentials are those of the file that may write for this tenant and are not trusted to name tenants in data.
+	Credentials []Use
+}
+
+// A Use is when a credential was used last.
+type Use struct {
+	Name string
+	Kind Kind
+	// Last is zero when the credential was not used since the process started.
+	Last time.Time
+}
+
+// Describe tells what is known of a tenant.
+func (a *Access) Describe(id tenant.ID) Description { return a.table.Load().describe(id) }
+
+// Invalidate makes what the directory said of a tenant be asked anew.
+func (a *Access) Invalidate(id tenant.ID) {
+	if a.directory != nil {
+		a.directory.Invalidate(id)
+	}
+}
