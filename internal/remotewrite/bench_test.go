@@ -92,6 +92,73 @@ func BenchmarkStrip(b *testing.B) {
 	b.ReportMetric(float64(rounds*samples)/b.Elapsed().Seconds(), "samples/s")
 }
 
+// Active series are counted by their hashes.
+func BenchmarkHash(b *testing.B) {
+	msg := benchRequest(1, true)
+	sum := uint64(0)
+	benchmarkRewrite(b, msg, func() {
+		for v := range remotewrite.Series(msg) {
+			sum += v.Hash()
+		}
+	})
+}
+
+func BenchmarkEdit(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		edit remotewrite.Edit
+	}{
+		{"drop", remotewrite.Edit{Drop: func(v remotewrite.View) bool { return v.Get("no such label") != nil }}},
+		{"tags", remotewrite.Edit{Tags: tags("org", "acme", "region", "eu-1")}},
+	} {
+		for _, samples := range []int{1, 10} {
+			b.Run(fmt.Sprintf("%s/%d", bench.name, samples), func(b *testing.B) {
+				msg := benchRequest(samples, true)
+				dst := make([]byte, 0, bench.edit.Size(len(msg), 2000))
+				benchmarkRewrite(b, msg, func() { bench.edit.Apply(dst, msg) })
+			})
+		}
+	}
+}
+
+func BenchmarkDivide(b *testing.B) {
+	for _, parts := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprint(parts), func(b *testing.B) {
+			msg := benchParts(10_000, parts)
+			dst := make([]byte, 0, len(msg))
+			var d remotewrite.Divider
+			benchmarkRewrite(b, msg, func() { d.Divide(dst, msg, byNumber, nowhere) })
+		})
+	}
+}
+
+func BenchmarkAppendPacked(b *testing.B) {
+	for name, tags := range map[string][]remotewrite.Label{"bare": nil, "tags": tags("org", "acme", "region", "eu-1")} {
+		for _, samples := range []int{1, 10} {
+			b.Run(fmt.Sprintf("%s/%d", name, samples), func(b *testing.B) {
+				msg := benchRequest(samples, true)
+				dst := make([]byte, 0, remotewrite.PackedSize(len(msg), 2000, 0, 12345, 0, tags))
+				benchmarkRewrite(b, msg, func() { _, _, _ = remotewrite.AppendPacked(dst, msg, 12345, 0, tags) })
+			})
+		}
+	}
+}
+
+func benchmarkRewrite(b *testing.B, msg []byte, rewrite func()) {
+	counts, err := new(remotewrite.Scanner).Scan(msg, remotewrite.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(msg)))
+	b.ReportAllocs()
+	rounds := 0
+	for b.Loop() {
+		rewrite()
+		rounds++
+	}
+	b.ReportMetric(float64(rounds*counts.Samples)/b.Elapsed().Seconds(), "samples/s")
+}
+
 func benchmarkScan(b *testing.B, msg []byte, lim remotewrite.Limits) {
 	var s remotewrite.Scanner
 	b.SetBytes(int64(len(msg)))

@@ -48,7 +48,7 @@ func randomProgram(rng *rand.Rand) []byte {
 }
 
 // The fuzz targets' promises, for some thousands of messages whenever tests run.
-func TestScanStripAndSplitAgreeWithTheOthers(t *testing.T) {
+func TestScanAndWhatRewritesAgreeWithTheOthers(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	var total remotewrite.Counts
 	var program []byte
@@ -70,6 +70,10 @@ func TestScanStripAndSplitAgreeWithTheOthers(t *testing.T) {
 		checkAgainstProtobuf(t, msg)
 		checkStrip(t, msg)
 		checkSplit(t, msg)
+		checkViews(t, msg)
+		checkEdit(t, msg)
+		checkDivide(t, msg)
+		checkPack(t, msg)
 	}
 	if valid < messages/5 || total.Histograms < messages/5 || total.Reserved < messages/5 {
 		t.Errorf("%d of %d messages were valid, with %+v: not worth the name of a test", valid, messages, total)
@@ -211,7 +215,7 @@ func checkStrip(t *testing.T, msg []byte) {
 	if err != nil || after != before {
 		t.Fatalf("after Strip: %+v, %v; want %+v", after, err, before)
 	}
-	want := stripSlowly(msg)
+	want := rewriteSlowly(msg, slowly{strip: true})
 	if !bytes.Equal(stripped, want) {
 		t.Fatalf("got  %x\nwant %x", stripped, want)
 	}

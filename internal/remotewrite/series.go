@@ -14,6 +14,17 @@ func Series(msg []byte) iter.Seq[View] {
 	}
 }
 
+// Metadata yields the entries of metadata of msg as Series does its series.
+func Metadata(msg []byte) iter.Seq[MetadataView] {
+	return func(yield func(MetadataView) bool) {
+		for f := range fields(msg, 0) {
+			if f.number() == requestMetadata && !yield(msg[f.from:f.to:f.to]) {
+				return
+			}
+		}
+	}
+}
+
 // fields are the fields of b[from:], which has passed Scan. It panics when it has not.
 func fields(b []byte, from int) iter.Seq[field] {
 	return func(yield func(field) bool) {

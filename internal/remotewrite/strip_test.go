@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 )
 
@@ -82,53 +80,4 @@ func TestSeriesAllocatesNothingPerSeries(t *testing.T) {
 	if walk(few) != walk(many) {
 		t.Errorf("%v allocations for 10 series, %v for 1000", walk(few), walk(many))
 	}
-}
-
-// stripSlowly does what Strip does, with another reader of the wire.
-func stripSlowly(msg []byte) (out []byte) {
-	for len(msg) > 0 {
-		number, typ, tag := protowire.ConsumeTag(msg)
-		size := tag + protowire.ConsumeFieldValue(number, typ, msg[tag:])
-		if number == 1 || number == 3 {
-			content, _ := protowire.ConsumeBytes(msg[tag:])
-			if kept := withoutReserved(number, content); len(kept) < len(content) {
-				out = append(out, msg[:tag]...)
-				out = protowire.AppendBytes(out, kept)
-				msg = msg[size:]
-				continue
-			}
-		}
-		out = append(out, msg[:size]...)
-		msg = msg[size:]
-	}
-	return out
-}
-
-func withoutReserved(outer protowire.Number, content []byte) (kept []byte) {
-	for len(content) > 0 {
-		number, typ, tag := protowire.ConsumeTag(content)
-		size := tag + protowire.ConsumeFieldValue(number, typ, content[tag:])
-		reserved := outer == 3 && (number == 11 || number == 12)
-		if outer == 1 && number == 1 {
-			label, _ := protowire.ConsumeBytes(content[tag:])
-			reserved = isReserved(lastString(label))
-		}
-		if !reserved {
-			kept = append(kept, content[:size]...)
-		}
-		content = content[size:]
-	}
-	return kept
-}
-
-// lastString is the last field 1 of msg.
-func lastString(msg []byte) (s string) {
-	for len(msg) > 0 {
-		number, typ, tag := protowire.ConsumeTag(msg)
-		if number == 1 {
-			s, _ = protowire.ConsumeString(msg[tag:])
-		}
-		msg = msg[tag+protowire.ConsumeFieldValue(number, typ, msg[tag:]):]
-	}
-	return s
 }
