@@ -8,10 +8,13 @@ package forge
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
+
+	"github.com/ingestgw/ingestgw/loadtest/roster"
 )
 
 // Config says how large a World is.
@@ -43,17 +46,22 @@ type Tenant struct {
 	Org string
 }
 
-// DropLabel is on series that tenants who drop anything drop, whatever its value: {forge_drop!=""}.
-const DropLabel = "forge_drop"
+// DropLabel is on series that tenants who drop anything drop, by DropRule.
+const (
+	DropLabel = "forge_drop"
+	DropRule  = `{forge_drop!=""}`
+)
 
 // ID is "<account>:<project>".
 func (t Tenant) ID() string { return fmt.Sprintf("%d:%d", t.Account, t.Project) }
 
-// A Trusted sender has bodies with series of many tenants. Labels name the tenant of a series: the one label "org", whose values are
-// the tenants' Org; or vm_account_id and vm_project_id, as numbers.
+// A Trusted sender has bodies with series of many tenants, and labels that say whose each series is: OrgLabel, with the tenants' Org or
+// their ID; or vm_account_id and vm_project_id.
 type Trusted struct {
 	Token  string
 	Labels []string
+	// ByOrg: values are the tenants' Org, not numbers.
+	ByOrg bool
 	// Default is the tenant of series without these labels, by its place in World.Tenants; -1: such series are refused.
 	Default int
 }
@@ -83,14 +91,46 @@ func New(cfg Config) *World {
 	}
 	w := &World{cfg: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 5)), book: newBook()}
 	w.addTenants()
+	numbers := Reserved[:2]
 	w.Trusted = []Trusted{
-		{Token: w.token("trusted"), Labels: []string{OrgLabel}, Default: -1},
-		{Token: w.token("trusted"), Labels: []string{OrgLabel}, Default: 3},
-		{Token: w.token("trusted"), Labels: []string{Reserved[0], Reserved[1]}, Default: -1},
-		{Token: w.token("trusted"), Labels: []string{Reserved[0], Reserved[1]}, Default: 5},
+		{Token: w.token("trusted"), Labels: []string{OrgLabel}, ByOrg: true, Default: -1},
+		{Token: w.token("trusted"), Labels: []string{OrgLabel}, ByOrg: true, Default: 3},
+		{Token: w.token("trusted"), Labels: []string{OrgLabel}, Default: 4},
+		{Token: w.token("trusted"), Labels: numbers, Default: -1},
+		{Token: w.token("trusted"), Labels: numbers, Default: 5},
 	}
 	w.book.world = w
 	return w
+}
+
+// WriteRoster writes the tenants and the trusted senders as the file that INGESTGW_TENANT_FILE names.
+func (w *World) WriteRoster(to io.Writer) error {
+	orgs := map[string]string{}
+	for _, t := range w.Tenants {
+		orgs[t.Org] = t.ID()
+	}
+	var trusted []roster.Trusted
+	for i, t := range w.Trusted {
+		r := roster.Trusted{Name: fmt.Sprintf("trusted-%d", i), Token: t.Token, Labels: t.Labels}
+		if t.ByOrg {
+			r.Table = orgs
+		}
+		if t.Default >= 0 {
+			r.Missing = w.Tenants[t.Default].ID()
+		}
+		trusted = append(trusted, r)
+	}
+	return roster.Write(to, nil, func(yield func(roster.Tenant) bool) {
+		for _, t := range w.Tenants {
+			line := roster.Tenant{ID: t.ID(), Tags: t.Tags, Token: t.Token}
+			if t.Drops {
+				line.Drop = []string{DropRule}
+			}
+			if !yield(line) {
+				return
+			}
+		}
+	}, trusted...)
 }
 
 // Book is where answers are written down.

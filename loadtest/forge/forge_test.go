@@ -16,7 +16,7 @@ import (
 	"github.com/ingestgw/ingestgw/loadtest/verify"
 )
 
-const requests = 600
+const requests = 300
 
 func world(seed uint64) *World {
 	return New(Config{Seed: seed, Tenants: 40, Start: time.UnixMilli(1_700_000_000_000), MaxLabels: 30, Huge: 50_000})
@@ -101,13 +101,22 @@ func (g *gateway) named(by *Trusted, labels map[string]string) *Tenant {
 		}
 		return &g.w.Tenants[by.Default]
 	}
-	for i, t := range g.w.Tenants {
-		if by.Labels[0] == OrgLabel && labels[OrgLabel] == t.Org || labels[by.Labels[0]] == strconv.Itoa(int(t.Account)) &&
-			labels[by.Labels[1]] == strconv.Itoa(int(t.Project)) {
+	for i := range g.w.Tenants {
+		if by.names(&g.w.Tenants[i], labels) {
 			return &g.w.Tenants[i]
 		}
 	}
 	return nil
+}
+
+func (by *Trusted) names(t *Tenant, labels map[string]string) bool {
+	switch {
+	case by.ByOrg:
+		return labels[OrgLabel] == t.Org
+	case len(by.Labels) == 1:
+		return labels[OrgLabel] == t.ID()
+	}
+	return labels[Reserved[0]] == strconv.Itoa(int(t.Account)) && labels[Reserved[1]] == strconv.Itoa(int(t.Project))
 }
 
 func (g *gateway) keep(of Tenant, labels map[string]string, samples []prompb.Sample) {

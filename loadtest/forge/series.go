@@ -139,7 +139,11 @@ func (w *World) entrusted(by Trusted) *series {
 	}
 	of := w.Tenants[s.owner]
 	if by.Labels[0] == OrgLabel {
-		s.labels = append(s.labels, label{OrgLabel, of.Org})
+		name := of.ID()
+		if by.ByOrg {
+			name = of.Org
+		}
+		s.labels = append(s.labels, label{OrgLabel, name})
 		if w.random.IntN(4) == 0 {
 			other := w.other(s.owner)
 			s.labels = append(s.labels, label{Reserved[w.random.IntN(len(Reserved))], w.claim(other, true)})
