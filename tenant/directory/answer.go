@@ -1,6 +1,11 @@
 package directory
 
 import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
@@ -23,6 +28,44 @@ func (a *Answer) Tenant(id tenant.ID) *tenant.Profile {
 		}
 	}
 	return nil
+}
+
+// tenants lists those that a names, for the log.
+func (a *Answer) tenants() string {
+	var list []string
+	for _, p := range a.Tenants {
+		list = append(list, p.ID.String())
+	}
+	if a.Naming != nil {
+		list = append(list, "by label "+strings.Join(a.Naming.Labels, ", "))
+	}
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, " ")
+}
+
+// sameAnswer says whether two answers say the same in all.
+func sameAnswer(a, b *Answer) bool { return a != nil && b != nil && bytes.Equal(encode(a), encode(b)) }
+
+// sameTenants says whether two answers let a credential write for the same tenants.
+func sameTenants(a, b *Answer) bool {
+	if len(a.Tenants) != len(b.Tenants) || (a.Naming == nil) != (b.Naming == nil) {
+		return false
+	}
+	for _, p := range a.Tenants {
+		if b.Tenant(p.ID) == nil {
+			return false
+		}
+	}
+	return a.Naming == nil || a.Naming.same(b.Naming)
+}
+
+func (n *Naming) same(o *Naming) bool {
+	if (n.Missing == nil) != (o.Missing == nil) || n.Missing != nil && *n.Missing != *o.Missing {
+		return false
+	}
+	return n.Values == o.Values && slices.Equal(n.Labels, o.Labels) && maps.Equal(n.Table, o.Table)
 }
 
 // Naming says how the data of a trusted sender names the tenants of its series.

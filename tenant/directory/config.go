@@ -11,16 +11,16 @@ import (
 
 // Config is the settings of the directory, read with prefix TENANT_DIRECTORY.
 type Config struct {
-	URL             settings.URL          `desc:"Where the directory of tenants is asked whose a credential is, by POST, such as https://tenants.internal/v1/lookup. Required with TENANT_MODE=directory."`
-	BearerTokenFile string                `split_words:"true" desc:"File that holds the bearer token by which we authenticate at the directory; read again when it changes. Empty: none."`
+	URL             settings.URL `desc:"Where the directory of tenants is asked whose a credential is, by POST, such as https://tenants.internal/v1/lookup. Required with TENANT_MODE=directory."`
+	BearerTokenFile string       `split_words:"true" desc:"File that holds the bearer token by which we authenticate at the directory; read again when it changes. Empty: none."`
 	TLS             credentials.TLSConfig
-	Timeout         time.Duration         `default:"2s" desc:"Longest time in which the directory has to answer, and the longest time that a request with an unknown credential waits for that."`
-	Concurrency     int                   `default:"32" unit:"questions" desc:"Most questions to the directory at one time. At most half of them, if there are two or more, bring answers up to date that are known already."`
-	TTL             time.Duration         `default:"5m" desc:"How long an answer is used before the directory is asked again, when the answer itself does not say; up to a tenth less, at random. A sender is never kept waiting for that, the old answer is used meanwhile."`
-	MissTTL         time.Duration         `split_words:"true" default:"30s" desc:"How long it is remembered that the directory does not know a credential."`
-	Stale           time.Duration         `default:"24h" desc:"How long an answer is used when the directory cannot be asked again, counted from when it was heard; at most 24h."`
-	CacheFile       string                `split_words:"true" desc:"File in which the last good answers survive a restart. It holds hashes of credentials and what the directory said of them, no secrets. Its directory has to exist. Empty: they do not survive."`
-	MaxEntries      int                   `split_words:"true" default:"200000" unit:"answers" desc:"Most answers that are remembered, about 1 KiB each; the one not used for longest makes room. Have more than credentials are in use."`
+	Timeout         time.Duration `default:"2s" desc:"Longest time in which the directory has to answer, and the longest time that a request with an unknown credential waits for that."`
+	Concurrency     int           `default:"32" unit:"questions" desc:"Most questions to the directory at one time. At most half of them, if there are two or more, bring answers up to date that are known already."`
+	TTL             time.Duration `default:"5m" desc:"How long an answer is used before the directory is asked again, when the answer itself does not say; up to a tenth less, at random. A sender is never kept waiting for that, the old answer is used meanwhile."`
+	MissTTL         time.Duration `split_words:"true" default:"30s" desc:"How long it is remembered that the directory does not know a credential."`
+	Stale           time.Duration `default:"24h" desc:"How long an answer is used when the directory cannot be asked again, counted from when it was heard; at most 24h."`
+	CacheFile       string        `split_words:"true" desc:"File in which the last good answers survive a restart. It holds hashes of credentials and what the directory said of them, no secrets. Its directory has to exist. Empty: they do not survive."`
+	MaxEntries      int           `split_words:"true" default:"200000" unit:"answers" desc:"Most answers that are remembered, about 1 KiB each; the one not used for longest makes room. Have more than credentials are in use."`
 }
 
 const (

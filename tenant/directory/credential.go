@@ -18,11 +18,14 @@ const (
 	Label       Kind = "label"
 )
 
+func (k Kind) known() bool { return k == Bearer || k == Basic || k == Certificate || k == Label }
+
 // A Credential is what a sender has shown, without what is secret in it. What tells two credentials apart is in it, so that an
 // answer for one can never be taken for another's.
 type Credential struct {
-	key      key
-	question question
+	key  key
+	user string    // of Basic
+	cert *question // of Certificate
 }
 
 // A key is under which an answer is remembered: the kind and the SHA-256 of all that the question holds.
@@ -50,20 +53,18 @@ type question struct {
 
 // BearerToken is the credential of a sender with a bearer token.
 func BearerToken(token string) Credential {
-	sum := sha256.Sum256([]byte(token))
-	return Credential{key: key{Bearer, sum}, question: question{Kind: Bearer, SHA256: hex.EncodeToString(sum[:])}}
+	return Credential{key: key{Bearer, sha256.Sum256([]byte(token))}}
 }
 
 // BasicAuth is the credential of a sender with a user name, which has no colon in it, and a password.
 func BasicAuth(user, password string) Credential {
-	sum := sha256.Sum256([]byte(user + ":" + password))
-	return Credential{key: key{Basic, sum}, question: question{Kind: Basic, User: user, SHA256: hex.EncodeToString(sum[:])}}
+	return Credential{key: key{Basic, sha256.Sum256([]byte(user + ":" + password))}, user: user}
 }
 
 // ClientCertificate is the credential of a sender with a certificate that has been verified. Its subject, its issuer and its
 // alternative names are what counts, not its key: a certificate that is renewed stays the same credential.
 func ClientCertificate(cert *x509.Certificate) Credential {
-	q := question{
+	q := &question{
 		Kind:     Certificate,
 		Subject:  cert.Subject.String(),
 		Issuer:   cert.Issuer.String(),
@@ -73,7 +74,14 @@ func ClientCertificate(cert *x509.Certificate) Credential {
 	for _, u := range cert.URIs {
 		q.URIs = append(q.URIs, u.String())
 	}
-	return Credential{key: key{Certificate, sha256.Sum256(q.json())}, question: q}
+	return Credential{key: key{Certificate, sha256.Sum256(q.json())}, cert: q}
+}
+
+func (c *Credential) question() question {
+	if c.cert != nil {
+		return *c.cert
+	}
+	return question{Kind: c.key.kind, SHA256: hex.EncodeToString(c.key.sum[:]), User: c.user}
 }
 
 // labelKey is of one value of a label. It allocates nothing for values of a usual length, as it is asked for each series.
@@ -85,7 +93,7 @@ func labelKey(label string, value []byte) key {
 	return key{Label, sha256.Sum256(b)}
 }
 
-func (q question) json() []byte {
+func (q *question) json() []byte {
 	b, err := json.Marshal(q)
 	if err != nil {
 		panic(err) // strings only
