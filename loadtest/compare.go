@@ -53,7 +53,7 @@ func compare(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&c.crowd.Series, "series", 10, "series per tenant; a request brings one sample of each")
 	flags.IntVar(&c.crowd.Labels, "labels", 12, "labels per series")
 	flags.Float64Var(&c.crowd.Rate, "rate", 50_000, "samples per second; 0: as fast as they are acknowledged")
-	flags.IntVar(&c.crowd.Connections, "connections", 8, "connections that the tenants share")
+	flags.IntVar(&c.crowd.Connections, "connections", 32, "connections that the tenants share")
 	flags.IntVar(&c.rounds, "rounds", 5, "how often each way is measured")
 	flags.IntVar(&c.passes, "passes", 2, "samples per series in one measurement")
 	ways := flags.String("ways", "direct,vmagent,packed,unpacked", "`ways` to compare; direct has to be one of them")

@@ -23,6 +23,7 @@ func commands() []command {
 		{"send", "send numbered samples of many tenants at a kept rate", send},
 		{"verify", "read everything back and list what is missing, doubled, changed, or under a wrong tenant", check},
 		{"compare", "show what many small tenants cost vminsert when their samples are packed, and when they are not", compare},
+		{"tenants", "show what very many tenants cost ingestgw: memory, CPU, and reading their file", tenants},
 		{"sink", "take everything that a gateway forwards, answer 204, and count it", sink},
 	}
 }

@@ -82,6 +82,24 @@ func (s *scene) startGateway(ctx context.Context, name string, settings ...strin
 	return s.start(ctx, stack.IngestgwSpec(name, s.gateway, env...))
 }
 
+// admin is the base URL of a gateway's listener for operators.
+func admin(gateway *stack.Process) string { return "http://" + gateway.AddrOf("admin") }
+
+// drained returns when a gateway has forwarded all that it has.
+func drained(ctx context.Context, gateway *stack.Process) error {
+	const blocks = "ingestgw_forward_uncommitted_blocks"
+	return eventually(ctx, 10*time.Minute, func() error {
+		p, err := readPage(ctx, admin(gateway)+"/metrics", named(blocks))
+		if err != nil {
+			return err
+		}
+		if n := p.sum(blocks); n > 0 || len(p) == 0 {
+			return fmt.Errorf("%s still has %v blocks to forward", gateway.Name(), n)
+		}
+		return nil
+	})
+}
+
 // eventually tries until it gets no error, and returns the last one when the time is over.
 func eventually(ctx context.Context, within time.Duration, try func() error) error {
 	deadline := time.Now().Add(within)
