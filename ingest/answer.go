@@ -10,13 +10,15 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
+	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/access"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 // What can be wrong with a request before its bytes are looked at, or with ourselves.
 var (
 	errUnknownPath = errors.New("unknown path")
 	errMethod      = errors.New("method not allowed")
-	errTenant      = errors.New("no tenant")
 	errType        = errors.New("unsupported content type")
 	errEncoding    = errors.New("unsupported content encoding")
 	errTooLarge    = errors.New("request too large")
@@ -42,10 +44,20 @@ type answer struct {
 // Senders tell three classes apart. 400: can never succeed; both Prometheus and vmagent drop the request. 503 with
 // Retry-After: both come again. Everything else is a trap: vmagent retries 404, 413 and 422 for ever, Prometheus drops on 408
 // and 429. So whatever might be well the next time is 503, and what never can be is 400, also where HTTP has a finer word.
+// 429 is for fresh samples above a tenant's hard limit alone: a sender that drops them then does what the limit is for.
 var answers = []answer{
 	{is: errUnknownPath, label: "unknown_path", status: http.StatusNotFound},
 	{is: errMethod, label: "method", status: http.StatusMethodNotAllowed},
-	{is: errTenant, label: "bad_tenant", status: http.StatusBadRequest},
+	{is: tenant.ErrUnnamed, label: "bad_tenant", status: http.StatusBadRequest},
+	{is: tenant.ErrUnauthorized, label: "unauthorized", status: http.StatusUnauthorized},
+	{is: tenant.ErrForbidden, label: "forbidden", status: http.StatusForbidden},
+	// Neither says anything of the credential: the sender may well be one whose samples would be lost with 401.
+	{is: tenant.ErrTooManyFailures, label: "too_many_failures", status: http.StatusServiceUnavailable, retry: 30 * time.Second},
+	{is: tenant.ErrUnavailable, label: "tenant_unknown", status: http.StatusServiceUnavailable, retry: 10 * time.Second},
+	{is: limit.ErrLimit, label: "over_limit", status: http.StatusTooManyRequests, retry: 30 * time.Second},
+	{is: limit.ErrLimitOld, label: "over_limit_old", status: http.StatusServiceUnavailable, retry: 30 * time.Second},
+	{is: limit.ErrConcurrent, label: "too_many_at_once", status: http.StatusServiceUnavailable, retry: 3 * time.Second},
+	{is: errRefusedSeries, label: "series_refused", status: http.StatusBadRequest},
 	{is: errType, label: "unsupported_type", status: http.StatusUnsupportedMediaType},
 	{is: errEncoding, label: "unsupported_encoding", status: http.StatusUnsupportedMediaType},
 	{is: errTooLarge, label: "too_large", status: http.StatusBadRequest},
@@ -80,15 +92,22 @@ func answerFor(err error) answer {
 	panic("ingest: the last answer fits everything")
 }
 
-// worst is the error of a request whose parts met errs, nil when they all are: the one whose sender is to come back last. One
-// that tells the sender to drop its samples counts only when there is no other, since the other parts may be well the next time.
+// worst is the error of a request whose parts met errs, nil when they all are: one that tells the sender to come again before one that
+// makes some senders drop the samples, as other parts may be well the next time; and the one with the longest wait.
 func worst(errs []error) (err error) {
 	for _, e := range errs {
-		if e != nil && (err == nil || answerFor(e).retry > answerFor(err).retry) {
+		if e != nil && (err == nil || answerFor(e).outranks(answerFor(err))) {
 			err = e
 		}
 	}
 	return err
+}
+
+func (a answer) outranks(b answer) bool {
+	if again := a.status == http.StatusServiceUnavailable; again != (b.status == http.StatusServiceUnavailable) {
+		return again
+	}
+	return a.retry > b.retry
 }
 
 // refuse writes the answer to err.
@@ -97,7 +116,14 @@ func refuse(w http.ResponseWriter, a answer, err error) {
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", http.MethodPost)
 	}
-	if a.retry > 0 {
+	if a.status == http.StatusUnauthorized {
+		access.Challenge(h)
+	}
+	var known *delayed
+	switch {
+	case errors.As(err, &known):
+		h.Set("Retry-After", strconv.Itoa(int(known.wait/time.Second)))
+	case a.retry > 0:
 		h.Set("Retry-After", strconv.Itoa(retryAfter(a.retry)))
 	}
 	http.Error(w, err.Error(), a.status)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang/snappy"
 
+	"github.com/ingestgw/ingestgw/internal/credentials"
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
@@ -26,6 +27,14 @@ type Config struct {
 
 	ConnMaxAge time.Duration `default:"2m" split_words:"true" desc:"Age at which a connection is closed after its next answer, give or take 10 %, so that keep-alive senders spread over processes. 0 keeps connections."`
 
+	MaxLabels int `default:"40" unit:"labels" split_words:"true" desc:"Most labels of a series, the metric name and the tenant's tags included. vminsert drops series with more than its -maxLabelsPerTimeseries (40, in older versions 30), or cuts them, and answers 2xx: set both alike. Here such series are refused with 400, and the others of the request are stored."`
+
+	MaxLabelName int `default:"256" unit:"bytes" split_words:"true" desc:"Longest name of a label; vminsert's -maxLabelNameLen. Series with longer ones are refused as those with too many labels are."`
+
+	MaxLabelValue int `default:"4096" unit:"bytes" split_words:"true" desc:"Longest value of a label; vminsert's -maxLabelValueLen. Series with longer ones are refused as those with too many labels are."`
+
+	TLS credentials.ListenerConfig
+
 	LabelNames string `default:"utf8" split_words:"true" desc:"Which label names are valid: utf8 (any, as Prometheus 3 sends them) or legacy ([a-zA-Z_][a-zA-Z0-9_]*, and : in metric names)."`
 }
 
@@ -36,6 +45,9 @@ func (c Config) Largest() int64 {
 	n := heldTwice*int64(body) + int64(c.MaxDecoded) + int64(snappy.MaxEncodedLen(int(c.MaxDecoded)))
 	return (n + 1<<20 - 1) &^ (1<<20 - 1)
 }
+
+// tlsPrefix is what the names of the variables in Config.TLS begin with.
+const tlsPrefix = "INGESTGW_INGEST_TLS"
 
 // Values of Config.LabelNames.
 const (
@@ -61,6 +73,15 @@ func (c Config) Validate() error {
 	if c.MaxExpanded <= 0 {
 		bad("MAX_EXPANDED", c.MaxExpanded, "more than 0 bytes")
 	}
+	if c.MaxLabels <= 0 {
+		bad("MAX_LABELS", c.MaxLabels, "more than 0 labels")
+	}
+	if c.MaxLabelName <= 0 {
+		bad("MAX_LABEL_NAME", c.MaxLabelName, "more than 0 bytes")
+	}
+	if c.MaxLabelValue <= 0 {
+		bad("MAX_LABEL_VALUE", c.MaxLabelValue, "more than 0 bytes")
+	}
 	if c.ReadTimeout <= 0 {
 		bad("READ_TIMEOUT", c.ReadTimeout, "more than 0s")
 	}
@@ -70,5 +91,5 @@ func (c Config) Validate() error {
 	if c.LabelNames != namesUTF8 && c.LabelNames != namesLegacy {
 		bad("LABEL_NAMES", c.LabelNames, "utf8 or legacy")
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.TLS.Validate(tlsPrefix))...)
 }

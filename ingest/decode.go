@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/golang/snappy"
 
@@ -18,10 +19,14 @@ const keep = 1 << 20
 // (https://github.com/google/snappy/blob/main/format_description.txt). A block that claims more lies about its length.
 const snappyRatio = 22
 
-// A decoder is the scratch space for one request being decoded and checked.
+// A decoder is the scratch space for one request being decoded, checked and rewritten.
 type decoder struct {
 	scan    remotewrite.Scanner
+	judge   judge
+	divider remotewrite.Divider
 	message []byte // decompressed
+	divided []byte // shared out among tenants
+	tagged  []byte // with tags among its labels
 	encoded []byte // compressed anew, when a request is rewritten
 }
 
@@ -29,10 +34,10 @@ type decoder struct {
 // one per request, and decompressed messages, the largest things in memory, are few.
 type decoders chan *decoder
 
-func newDecoders(n int) decoders {
+func newDecoders(n int, cfg Config) decoders {
 	d := make(decoders, n)
 	for range n {
-		d <- new(decoder)
+		d <- &decoder{judge: judge{cfg: cfg}}
 	}
 	return d
 }
@@ -47,26 +52,29 @@ func (d decoders) get(ctx context.Context) (*decoder, error) {
 }
 
 func (d decoders) put(dec *decoder) {
-	if cap(dec.message) > keep {
-		dec.message = nil
+	for _, space := range []*[]byte{&dec.message, &dec.divided, &dec.tagged, &dec.encoded} {
+		if cap(*space) > keep {
+			*space = nil
+		}
+		*space = (*space)[:0]
 	}
-	if cap(dec.encoded) > keep {
-		dec.encoded = nil
+	if cap(dec.judge.out) > keep {
+		dec.judge.out = nil
 	}
 	d <- dec
 }
 
-// A checked request is what is stored: the counts, and the bytes, which are the sender's own unless they had to be rewritten.
+// A checked request is what of it is to be stored.
 type checked struct {
-	payload []byte
-	decoded int // bytes of the message once decompressed
-	counts  remotewrite.Counts
-	parts   []checked // what was rewritten, instead of payload and decoded; its parts have none
+	counts  remotewrite.Counts // of all that was sent
+	parts   []part
+	refused refusals
+	limited error // why nothing of some tenants is stored, though of others it is
 }
 
-// check decompresses the body, validates all of it, and rewrites what cannot be stored as it is. Afterwards buf has what is
-// stored, and no more is held than that takes.
-func (s *Server) check(ctx context.Context, buf *bodyBuffer, h *hold) (checked, error) {
+// check decompresses the body, validates all of it, asks whether its tenants may send so much, and rewrites what cannot be stored as
+// it was sent. Afterwards buf has what is stored, and no more is held than that takes.
+func (s *Server) check(ctx context.Context, from *origin, buf *bodyBuffer, h *hold) (msg checked, err error) {
 	size, err := s.decodedLen(buf.b)
 	if err != nil {
 		return checked{}, err
@@ -74,35 +82,87 @@ func (s *Server) check(ctx context.Context, buf *bodyBuffer, h *hold) (checked, 
 	if err := h.take(int64(size)); err != nil {
 		return checked{}, err
 	}
-	msg, err := s.decode(ctx, buf, size, h)
+	if from.sender.Mapping == nil {
+		msg, err = s.checkOne(ctx, from, buf, size, h)
+	} else {
+		msg, err = s.checkMany(ctx, from, buf, size, h)
+	}
+	if err == nil {
+		err = h.stored(buf)
+	}
 	if err != nil {
+		for i := range msg.parts {
+			msg.parts[i].giveBack(err)
+		}
 		return checked{}, err
 	}
-	return msg, h.stored(buf)
+	return msg, nil
 }
 
-func (s *Server) decode(ctx context.Context, buf *bodyBuffer, size int, h *hold) (checked, error) {
+// checkOne is check for a request whose samples are all of one tenant. With an error, msg has the parts that were admitted before.
+func (s *Server) checkOne(ctx context.Context, from *origin, buf *bodyBuffer, size int, h *hold) (msg checked, err error) {
 	dec, err := s.decoders.get(ctx)
 	if err != nil {
 		return checked{}, err
 	}
 	defer s.decoders.put(dec)
+	message, counts, err := s.decode(dec, buf.b, size)
+	if err != nil || counts.Series == 0 && counts.Metadata == 0 {
+		return checked{}, err
+	}
+	msg = checked{counts: counts, refused: refusals{total: counts.Series}}
+	p := part{of: from.tenant, payload: message, decoded: size, sent: len(buf.b), counts: counts}
+	if err := p.admit(from.sender.Tenant, from.received); err != nil {
+		return checked{}, err
+	}
+	msg.parts = []part{p}
+	changed, err := dec.change(&msg.parts[0], from, &msg.refused, h)
+	if err != nil {
+		return msg, err
+	}
+	if !changed && len(buf.b) <= s.gather.MaxPayload(p.tags) {
+		msg.parts[0].payload = buf.b
+		return msg, nil
+	}
+	err = s.finish(dec, &msg, buf, h)
+	return msg, err
+}
 
+// change leaves out of p what may not be stored, and says whether that made its message another one.
+func (dec *decoder) change(p *part, from *origin, refused *refusals, h *hold) (changed bool, err error) {
+	found := dec.judge.judge(p, from.received)
+	found.why.tell(p.of, from.received)
+	refused.add(&found.why)
+	if !found.changes() && p.counts.Reserved == 0 {
+		return false, nil
+	}
+	if found.tagged {
+		size := dec.judge.edit.Size(len(p.payload), p.counts.Series)
+		if err := h.take(int64(size)); err != nil {
+			return false, err
+		}
+		dec.tagged = slices.Grow(dec.tagged, size)
+		dec.judge.carryOut(p, found, dec.tagged[len(dec.tagged):])
+		dec.tagged = dec.tagged[:len(dec.tagged)+len(p.payload)]
+		return true, nil
+	}
+	dec.judge.carryOut(p, found, nil)
+	return true, nil
+}
+
+// decode decompresses the body and walks all of the message.
+func (s *Server) decode(dec *decoder, body []byte, size int) (message []byte, counts remotewrite.Counts, err error) {
 	if cap(dec.message) < size {
 		dec.message = make([]byte, size)
 	}
-	message, err := snappy.Decode(dec.message[:cap(dec.message)], buf.b)
+	message, err = snappy.Decode(dec.message[:cap(dec.message)], body)
 	if err != nil {
-		return checked{}, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(buf.b), err)
+		return nil, counts, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(body), err)
 	}
-	counts, err := dec.scan.Scan(message, s.limits)
-	if err != nil {
-		return checked{}, nameLimit(err)
+	if counts, err = dec.scan.Scan(message, s.valid); err != nil {
+		return nil, counts, nameLimit(err)
 	}
-	if counts.Reserved == 0 && len(buf.b) <= s.gather.MaxPayload(nil) {
-		return checked{payload: buf.b, decoded: size, counts: counts}, nil
-	}
-	return s.rewrite(dec, message, counts, buf, h)
+	return message, counts, nil
 }
 
 // nameLimit adds the setting to an error about a limit.

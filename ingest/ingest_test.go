@@ -27,6 +27,8 @@ import (
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/access"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 // shelf is a Store that keeps what it is given in a slice and answers what a test wants to hear.
@@ -86,21 +88,38 @@ type gateway struct {
 	url    string
 	reg    *prometheus.Registry
 	budget *memory.Budget
+	limits *limit.Registry
 }
 
 func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:0", MaxBody: 16 << 20, MaxDecoded: 32 << 20, MaxSeries: 100_000, MaxExpanded: 256 << 20,
 		ReadTimeout: 30 * time.Second, ConnMaxAge: 2 * time.Minute, LabelNames: namesUTF8,
+		MaxLabels: 40, MaxLabelName: 256, MaxLabelValue: 64 << 10,
 	}
 }
 
+// start runs a Server that believes what requests say of their tenant.
 func start(t testing.TB, cfg Config, budget int64, store buffer.Store) *gateway {
+	t.Helper()
+	believing, err := access.New(access.Config{Mode: access.ModePath, Default: tenant.ID{Account: 7}}, nil, nil, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startWith(t, cfg, believing, budget, store)
+}
+
+func startWith(t testing.TB, cfg Config, who Access, budget int64, store buffer.Store) *gateway {
 	t.Helper()
 	g := &gateway{reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
 	g.shelf, _ = store.(*shelf)
 	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond, AppendTimeout: time.Hour}, g.reg)
-	g.Server = New(cfg, tenant.Config{Default: tenant.ID{Account: 7}}, gather, g.budget, slog.New(slog.DiscardHandler), g.reg)
+	log := slog.New(slog.DiscardHandler)
+	var err error
+	g.limits = limit.New(limit.Config{Idle: 2 * time.Hour, Top: 5, ShareEvery: time.Second}, log, g.reg)
+	if g.Server, err = New(cfg, who, g.limits, gather, g.budget, log, g.reg); err != nil {
+		t.Fatal(err)
+	}
 	if err := g.Listen(); err != nil {
 		t.Fatal(err)
 	}

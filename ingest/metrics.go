@@ -17,7 +17,7 @@ type metrics struct {
 	connections prometheus.Gauge
 	retired     prometheus.Counter
 
-	bytes, series, samples, histograms, exemplars, metadata, reserved prometheus.Counter
+	bytes, series, samples, histograms, exemplars, metadata, reserved, dropped prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -47,6 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reserved: counter("reserved_total",
 			"Labels and metadata fields in accepted requests that name a tenant, which senders may not do; they were taken out."),
 	}
+	m.dropped = counter("dropped_series_total", "Series that fit a rule of their tenant's (drop) and were left out.")
 	requests := f.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "ingestgw", Subsystem: "ingest", Name: "requests_total",
 		Help: "Requests by what their sender was answered; accepted means durable.",
@@ -63,14 +64,19 @@ func (m *metrics) answered(label string, began time.Time) {
 	m.duration.Observe(time.Since(began).Seconds())
 }
 
+// counted counts what of a request was stored.
 func (m *metrics) counted(body int, msg checked) {
 	m.bytes.Add(float64(body))
-	m.series.Add(float64(msg.counts.Series))
-	m.samples.Add(float64(msg.counts.Samples))
-	m.histograms.Add(float64(msg.counts.Histograms))
-	m.exemplars.Add(float64(msg.counts.Exemplars))
-	m.metadata.Add(float64(msg.counts.Metadata))
+	for i := range msg.parts {
+		c := &msg.parts[i].counts
+		m.series.Add(float64(c.Series))
+		m.samples.Add(float64(c.Samples))
+		m.histograms.Add(float64(c.Histograms))
+		m.exemplars.Add(float64(c.Exemplars))
+		m.metadata.Add(float64(c.Metadata))
+	}
 	m.reserved.Add(float64(msg.counts.Reserved))
+	m.dropped.Add(float64(msg.refused.rule.series))
 }
 
 func (m *metrics) connection(_ net.Conn, state http.ConnState) {

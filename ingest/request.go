@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 // version is the remote-write version spoken, told in every answer
@@ -27,7 +28,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Prometheus-Remote-Write-Version", version)
 	s.retire(r, h)
-	id, err := s.accept(w, r, began)
+	from := origin{received: began}
+	err := s.accept(w, r, &from)
 	if err == nil {
 		s.metrics.answered(accepted, began)
 		w.WriteHeader(http.StatusNoContent)
@@ -35,26 +37,56 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a := answerFor(err)
 	s.metrics.answered(a.label, began)
+	if from.tenant != nil && a.status == http.StatusBadRequest && !errors.Is(err, errRefusedSeries) { // that is counted already
+		from.tenant.Refused(began, limit.Invalid, 0, err)
+	}
 	s.log.Warn("request refused", slog.String("answer", a.label), slog.Int("status", a.status),
-		slog.String("tenant", id.String()), slog.String("remote", r.RemoteAddr), slog.Any("error", err))
+		slog.String("tenant", from.String()), slog.String("credential", from.credential()), slog.String("remote", r.RemoteAddr), slog.Any("error", err))
 	refuse(w, a, err)
 }
 
+// An origin is where a request comes from, as far as that is known.
+type origin struct {
+	received time.Time
+	sender   *tenant.Sender
+	tenant   *limit.Tenant // nil when the data name the tenants
+}
+
+// String is the tenant.
+func (o *origin) String() string {
+	switch {
+	case o.sender == nil:
+		return ""
+	case o.sender.Tenant == nil:
+		return "multitenant"
+	}
+	return o.sender.Tenant.ID.String()
+}
+
+func (o *origin) credential() string {
+	if o.sender == nil {
+		return ""
+	}
+	return o.sender.Credential
+}
+
 // accept returns when all samples of the request are durable, or says why they are not.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Time) (tenant.ID, error) {
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, from *origin) error {
 	// The deadline holds until the body is read, also for what net/http reads of a body that is refused unread.
 	control := http.NewResponseController(w)
-	if err := s.deadlines.begin(control, received.Add(s.cfg.ReadTimeout)); err != nil {
+	if err := s.deadlines.begin(control, from.received.Add(s.cfg.ReadTimeout)); err != nil {
 		s.deadlines.end(control)
-		return tenant.ID{}, fmt.Errorf("%w: set read deadline: %w", errAborted, err)
+		return fmt.Errorf("%w: set read deadline: %w", errAborted, err)
 	}
 	defer s.deadlines.end(control)
-	id, err := route(r, s.byDefault)
-	if err != nil {
-		return id, err
+	if err := s.identify(r, from); err != nil {
+		return err
 	}
-	if err := checkEncoding(r.Header); err != nil {
-		return id, err
+	if from.tenant != nil {
+		if err := from.tenant.Enter(); err != nil {
+			return err
+		}
+		defer from.tenant.Leave()
 	}
 	held := &hold{budget: s.budget}
 	buf, err := s.bodies.read(r, int64(s.cfg.MaxBody), held)
@@ -63,66 +95,81 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, received time.Ti
 		if errors.Is(err, errSlow) {
 			err = s.deadlines.late(err)
 		}
-		return id, err
+		return err
 	}
 	defer s.bodies.put(buf)
 	if err := s.deadlines.lift(control); err != nil {
 		held.giveAll()
-		return id, fmt.Errorf("%w: lift read deadline: %w", errAborted, err)
+		return fmt.Errorf("%w: lift read deadline: %w", errAborted, err)
 	}
 	sent := len(buf.b)
-	msg, err := s.check(r.Context(), buf, held)
+	msg, err := s.check(r.Context(), from, buf, held)
 	if err != nil {
 		held.giveAll()
-		return id, err
+		return err
 	}
-	if err := s.store(r.Context(), id, received, msg, held); err != nil {
-		return id, err
+	if err := s.store(r.Context(), from, msg, held); err != nil {
+		return err
 	}
 	s.metrics.counted(sent, msg)
-	return id, nil
+	return msg.refused.err(s.cfg)
 }
 
-// store returns when msg is durable. It gives back what is held, perhaps after it has returned.
-func (s *Server) store(ctx context.Context, id tenant.ID, received time.Time, msg checked, held *hold) error {
-	if msg.counts.Series == 0 && msg.counts.Metadata == 0 {
+// identify finds out who sends and whether the request is one at all, from what stands above its body.
+func (s *Server) identify(r *http.Request, from *origin) error {
+	name, err := route(r)
+	if err != nil {
+		return err
+	}
+	if from.sender, err = s.access.Identify(r.Context(), r, name); err != nil {
+		return err
+	}
+	if from.sender.Tenant != nil {
+		from.tenant = s.limits.Tenant(from.sender.Tenant)
+	}
+	return checkEncoding(r.Header)
+}
+
+// store returns when msg is durable, or else when each of its parts was answered. It gives back what is held, perhaps after it has
+// returned: with the last of the parts, as they lie in one buffer.
+func (s *Server) store(ctx context.Context, from *origin, msg checked, held *hold) error {
+	if len(msg.parts) == 0 {
 		held.giveAll()
-		return nil // a message with nothing in it is a sender's way to ask whether we are there
+		return msg.limited // nil for a message with nothing in it is a sender's way to ask whether we are there
 	}
-	if msg.parts != nil {
-		return s.storeParts(ctx, id, received, msg.parts, held)
+	if len(msg.parts) == 1 && msg.limited == nil {
+		return s.append(ctx, from, &msg.parts[0], held.giveAll)
 	}
-	return s.append(ctx, id, received, msg, held.giveAll)
-}
-
-// storeParts returns when all parts are durable, or else when each was answered. What is held is given back with the last of
-// them: the parts lie in one buffer.
-func (s *Server) storeParts(ctx context.Context, id tenant.ID, received time.Time, parts []checked, held *hold) error {
 	var left atomic.Int64
-	left.Store(int64(len(parts)))
+	left.Store(int64(len(msg.parts)))
 	release := func() {
 		if left.Add(-1) == 0 {
 			held.giveAll()
 		}
 	}
-	errs := make([]error, len(parts))
+	errs := make([]error, len(msg.parts), len(msg.parts)+1)
 	var all sync.WaitGroup
-	for i, p := range parts {
-		all.Go(func() { errs[i] = s.append(ctx, id, received, p, release) }) // ends with its part's answer; Wait waits for it
+	for i := range msg.parts {
+		all.Go(func() { errs[i] = s.append(ctx, from, &msg.parts[i], release) }) // ends with its part's answer; Wait waits for it
 	}
 	all.Wait()
-	return worst(errs)
+	return worst(append(errs, msg.limited))
 }
 
-// append returns when msg, which has no parts, is durable.
-func (s *Server) append(ctx context.Context, id tenant.ID, received time.Time, msg checked, release func()) error {
-	return s.gather.Append(ctx, buffer.Main, buffer.Record{
-		Tenant:   id,
-		Received: received,
+// append returns when p is durable. What is not counts no longer against its tenant's limits, as its sender will send it again.
+func (s *Server) append(ctx context.Context, from *origin, p *part, release func()) error {
+	err := s.gather.Append(ctx, p.lane, buffer.Record{
+		Tenant:   p.profile.ID,
+		Tags:     p.tags,
+		Received: from.received,
 		Encoding: buffer.Snappy,
-		Series:   msg.counts.Series,
-		Samples:  msg.counts.Samples + msg.counts.Histograms,
-		Decoded:  msg.decoded,
-		Payload:  msg.payload,
+		Series:   p.counts.Series,
+		Samples:  p.samples(),
+		Decoded:  p.decoded,
+		Payload:  p.payload,
 	}, release)
+	if err != nil {
+		p.giveBack(err)
+	}
+	return err
 }

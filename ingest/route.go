@@ -7,43 +7,47 @@ import (
 	"strings"
 
 	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/access"
 )
 
-// route says whose samples a request brings, from its method and path alone.
+// route says which tenant the path of a request names, if it names one.
 //
-// The paths are vminsert's (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#url-format) and the
-// usual ones without a tenant, which belong to the default tenant.
-func route(r *http.Request, byDefault tenant.ID) (tenant.ID, error) {
+// The paths are vminsert's (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#url-format): with a tenant, with
+// the word multitenant where the data name the tenants, or without either, for tenants in headers; and the usual ones of Prometheus.
+func route(r *http.Request) (access.Name, error) {
 	path := r.URL.Path
 	for strings.Contains(path, "//") { // a base URL that ends in a slash; vminsert is as lenient
 		path = strings.ReplaceAll(path, "//", "/")
 	}
-	id, err := tenantOf(path, byDefault)
+	name, err := nameIn(path)
 	if err != nil {
-		return tenant.ID{}, err
+		return access.Name{}, err
 	}
 	if r.Method != http.MethodPost {
-		return tenant.ID{}, fmt.Errorf("%w: %s; remote-write is sent with POST", errMethod, r.Method)
+		return access.Name{}, fmt.Errorf("%w: %s; remote-write is sent with POST", errMethod, r.Method)
 	}
-	return id, nil
+	return name, nil
 }
 
-func tenantOf(path string, byDefault tenant.ID) (tenant.ID, error) {
+func nameIn(path string) (access.Name, error) {
 	switch path {
 	case "/api/v1/write", "/api/v1/push":
-		return byDefault, nil
+		return access.Name{}, nil
 	}
 	rest, ok := strings.CutPrefix(path, "/insert/")
-	name, suffix, _ := strings.Cut(rest, "/")
+	if ok && isWritePath(rest) { // without a tenant
+		return access.Name{}, nil
+	}
+	text, suffix, _ := strings.Cut(rest, "/")
 	if !ok || !isWritePath(suffix) {
-		return tenant.ID{}, fmt.Errorf("%w %q; remote-write is taken at /api/v1/write and "+
+		return access.Name{}, fmt.Errorf("%w %q; remote-write is taken at /api/v1/write and "+
 			"/insert/<account>:<project>/prometheus/api/v1/write", errUnknownPath, path)
 	}
-	id, err := tenant.Parse(name)
+	name, err := access.ParseName(text)
 	if err != nil {
-		return tenant.ID{}, fmt.Errorf("%w in path %q: %w", errTenant, path, err)
+		return access.Name{}, fmt.Errorf("%w in path %q: %w", tenant.ErrUnnamed, path, err)
 	}
-	return id, nil
+	return name, nil
 }
 
 func isWritePath(suffix string) bool {

@@ -3,6 +3,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,9 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/credentials"
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/access"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 const (
@@ -27,11 +31,18 @@ const (
 	maxHeader = 64 << 10
 )
 
+// An Access finds out who sends. *access.Access is one.
+type Access interface {
+	// Identify says who sends the request, of whose tenant its path says path. The error is one that the answers know.
+	Identify(ctx context.Context, r *http.Request, path access.Name) (*tenant.Sender, error)
+}
+
 // A Server is the listener that senders talk to.
 type Server struct {
 	cfg       Config
-	byDefault tenant.ID
-	limits    remotewrite.Limits
+	access    Access
+	limits    *limit.Registry
+	valid     remotewrite.Limits
 	gather    *buffer.Gatherer
 	budget    *memory.Budget
 	decoders  decoders
@@ -44,19 +55,25 @@ type Server struct {
 	http     http.Server
 }
 
-// New returns a Server that stores what it accepts through gather, within the budget of bytes in flight.
-func New(cfg Config, tenants tenant.Config, gather *buffer.Gatherer, budget *memory.Budget,
+// New returns a Server that takes what access and limits let through, and stores it through gather, within the budget of bytes in
+// flight. The error is about files that cfg names and that cannot be read.
+func New(cfg Config, access Access, limits *limit.Registry, gather *buffer.Gatherer, budget *memory.Budget,
 	log *slog.Logger, reg prometheus.Registerer,
-) *Server {
+) (*Server, error) {
+	secure, err := credentials.LoadListener(tlsPrefix, cfg.TLS, log)
+	if err != nil {
+		return nil, fmt.Errorf("load the certificates of the listener for remote-write: %w", err)
+	}
 	s := &Server{
-		cfg:       cfg,
-		byDefault: tenants.Default,
-		limits: remotewrite.Limits{
+		cfg:    cfg,
+		access: access,
+		limits: limits,
+		valid: remotewrite.Limits{
 			Series: cfg.MaxSeries, Expanded: int(cfg.MaxExpanded), LegacyNames: cfg.LabelNames == namesLegacy,
 		},
 		gather:   gather,
 		budget:   budget,
-		decoders: newDecoders(runtime.GOMAXPROCS(0)),
+		decoders: newDecoders(runtime.GOMAXPROCS(0), cfg),
 		metrics:  newMetrics(reg),
 		log:      log,
 	}
@@ -68,8 +85,10 @@ func New(cfg Config, tenants tenant.Config, gather *buffer.Gatherer, budget *mem
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ConnContext:       s.connected,
 		ConnState:         s.metrics.connection,
+		TLSConfig:         secure.Config(),
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // no HTTP/2: one request at a time on a connection
 	}
-	return s
+	return s, nil
 }
 
 // Listen binds the address. Connections wait until Serve.
@@ -78,8 +97,12 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("listen for remote-write (INGESTGW_INGEST_LISTEN): %w", err)
 	}
+	scheme := "http"
+	if s.http.TLSConfig != nil {
+		l, scheme = tls.NewListener(l, s.http.TLSConfig), "https"
+	}
 	s.listener = l
-	s.log.Info("listening for remote-write", slog.String("address", l.Addr().String()))
+	s.log.Info("listening for remote-write", slog.String("address", l.Addr().String()), slog.String("scheme", scheme))
 	return nil
 }
 

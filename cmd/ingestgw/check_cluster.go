@@ -34,7 +34,7 @@ type target struct {
 
 // writeURL is where forwarding posts the records of a tenant.
 func (t target) writeURL(c *config) *url.URL {
-	return t.URL("/insert/" + c.Tenant.Default.String() + "/prometheus/api/v1/write")
+	return t.URL("/insert/" + c.Access.Default.String() + "/prometheus/api/v1/write")
 }
 
 // checkInserts looks at every address of INGESTGW_FORWARD_URLS, and returns those.

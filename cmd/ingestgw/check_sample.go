@@ -154,7 +154,7 @@ func (c *check) write(ctx context.Context, what string, client doer, u *url.URL,
 	case status/100 != 2:
 		c.fail(what, "write: answered %s", answered(status, answer))
 	default:
-		c.ok(what, "written as %s for tenant %s", p.selector(), c.cfg.Tenant.Default)
+		c.ok(what, "written as %s for tenant %s", p.selector(), c.cfg.Access.Default)
 		return true
 	}
 	return false
@@ -204,7 +204,7 @@ func (c *check) export(ctx context.Context, vmselect target, p probe) (int, erro
 // exportURL is where a vmselect exports. A path in its URL is taken for the one before /api/v1.
 func (t target) exportURL(c *config) *url.URL {
 	if t.Base.Path == "" || t.Base.Path == "/" {
-		return t.Base.JoinPath("select", c.Tenant.Default.String(), "prometheus/api/v1/export")
+		return t.Base.JoinPath("select", c.Access.Default.String(), "prometheus/api/v1/export")
 	}
 	return t.Base.JoinPath("api/v1/export")
 }

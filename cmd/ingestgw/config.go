@@ -17,7 +17,10 @@ import (
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/status"
-	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/access"
+	"github.com/ingestgw/ingestgw/tenant/directory"
+	"github.com/ingestgw/ingestgw/tenant/limit"
+	"github.com/ingestgw/ingestgw/tenant/token"
 )
 
 // prefix is what the variables of all settings begin with, and an underscore.
@@ -25,18 +28,21 @@ const prefix = "INGESTGW"
 
 // config is all settings, by component.
 type config struct {
-	Process  processConfig
-	Ingest   ingest.Config
-	Tenant   tenant.Config
-	Gather   buffer.Config
-	Disk     disk.Config
-	Kafka    kafka.Config
-	Forward  forward.Config
-	Memory   memory.Config
-	Admin    status.Config
-	Log      logs.Config
-	Shutdown shutdownConfig
-	Check    checkConfig
+	Process   processConfig
+	Ingest    ingest.Config
+	Access    access.Config
+	Directory directory.Config
+	Token     token.Config
+	Limit     limit.Config
+	Gather    buffer.Config
+	Disk      disk.Config
+	Kafka     kafka.Config
+	Forward   forward.Config
+	Memory    memory.Config
+	Admin     status.Config
+	Log       logs.Config
+	Shutdown  shutdownConfig
+	Check     checkConfig
 }
 
 // groups lists the components in the order in which data flows, and then what serves them all.
@@ -44,7 +50,10 @@ func (c *config) groups() []settings.Group {
 	return []settings.Group{
 		{Prefix: "", Title: "The process", Config: &c.Process},
 		{Prefix: "INGEST", Title: "Receiving", Config: &c.Ingest},
-		{Prefix: "TENANT", Title: "Tenants", Config: &c.Tenant},
+		{Prefix: "TENANT", Title: "Tenants", Config: &c.Access},
+		{Prefix: "TENANT_DIRECTORY", Title: "Directory of tenants", Config: &c.Directory},
+		{Prefix: "TENANT_JWT", Title: "JSON Web Tokens", Config: &c.Token},
+		{Prefix: "LIMIT", Title: "Limits of tenants", Config: &c.Limit},
 		{Prefix: "BUFFER", Title: "Buffer", Config: &c.Gather},
 		{Prefix: "BUFFER", Title: "Buffer on disk", Config: &c.Disk},
 		{Prefix: "KAFKA", Title: "Buffer in Kafka", Config: &c.Kafka},
@@ -73,6 +82,13 @@ func (c *config) disagreements() error {
 	}
 	if c.Process.Buffer == bufferKafka && len(c.Kafka.Brokers) == 0 {
 		errs = append(errs, errors.New("INGESTGW_KAFKA_BROKERS is empty, and INGESTGW_BUFFER=kafka: want the addresses of brokers, such as kafka-0:9092"))
+	}
+	if c.Process.receives() && c.Access.Mode == access.ModeDirectory && c.Directory.URL.URL == nil {
+		errs = append(errs, errors.New("INGESTGW_TENANT_DIRECTORY_URL is empty, and INGESTGW_TENANT_MODE=directory: want where to ask, such as https://tenants.internal/v1/lookup"))
+	}
+	if c.Process.receives() && c.Access.Mode == access.ModePath && (c.Token.Configured() || c.Directory.URL.URL != nil) {
+		errs = append(errs, errors.New("INGESTGW_TENANT_MODE=path believes everybody, so INGESTGW_TENANT_JWT_… and INGESTGW_TENANT_DIRECTORY_URL would "+
+			"have no effect: set INGESTGW_TENANT_MODE=file or directory, or unset them"))
 	}
 	if c.Process.receives() && collide(c.Ingest.Listen, c.Admin.Listen) {
 		errs = append(errs, fmt.Errorf("INGESTGW_INGEST_LISTEN=%s and INGESTGW_ADMIN_LISTEN=%s are the same port: give one of them another",

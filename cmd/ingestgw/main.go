@@ -34,7 +34,7 @@ usage:
   ingestgw version            print the version
   ingestgw help               print this
 
-Settings are environment variables that begin with INGESTGW_.
+Settings are environment variables that begin with INGESTGW_. SIGTERM stops in good order, SIGHUP reads the tenants again.
 `
 
 func main() {
@@ -93,7 +93,9 @@ func serveCommand(stderr io.Writer) int {
 		end()
 		os.Exit(exitFailed)
 	}()
-	if err := serve(ctx, cfg, log); err != nil {
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	if err := serve(ctx, cfg, log, reload); err != nil {
 		log.Error("ingestgw failed", "err", err)
 		return exitFailed
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ import (
 
 // A gateway is the parts of the process and what connects them.
 //
+//	            tenants
+//	               │
 //	senders ──▶ ingest ──▶ gather ──▶ store ──▶ forward ──▶ vminsert
 //	               │                               │
 //	        budget of requests          budget of reading ahead
@@ -32,31 +35,46 @@ import (
 type gateway struct {
 	log     *slog.Logger
 	status  *status.Server
+	tenants *tenants
 	ingest  *ingest.Server
 	gather  *buffer.Gatherer
 	store   buffer.Store
 	serving *part // of status
+	knowing *part // of tenants
 	taking  *part // of ingest
 	sending *part // of forward
 
-	stopSending context.CancelFunc
-	ended       chan error // one per part, when it has ended
+	stopSending, stopKnowing context.CancelFunc
+	ended                    chan error // one per part, when it has ended
 }
 
-// serve runs the gateway until ctx ends or a part of it fails, and stops it. nil means that it was asked to stop and has
-// stopped in good order.
-func serve(ctx context.Context, cfg *config, log *slog.Logger) error {
-	g := &gateway{log: log, ended: make(chan error, 3)}
+// serve runs the gateway until ctx ends or a part of it fails, and stops it. What can be read anew is read anew for each value that
+// reload gets. nil means that it was asked to stop and has stopped in good order.
+func serve(ctx context.Context, cfg *config, log *slog.Logger, reload <-chan os.Signal) error {
+	g := &gateway{log: log, ended: make(chan error, 4)}
 	if err := g.start(cfg); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
 	}
-	select {
-	case <-ctx.Done():
-		return g.stop(newSchedule(cfg.Shutdown.Delay, cfg.Shutdown.Timeout))
-	case err := <-g.ended:
-		log.Error("a part of ingestgw has failed, stopping the others", "err", err)
-		return errors.Join(err, g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
+	for {
+		select {
+		case <-ctx.Done():
+			return g.stop(newSchedule(cfg.Shutdown.Delay, cfg.Shutdown.Timeout))
+		case err := <-g.ended:
+			log.Error("a part of ingestgw has failed, stopping the others", "err", err)
+			return errors.Join(err, g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
+		case <-reload:
+			g.reload()
+		}
 	}
+}
+
+// reload reads anew what can be: the tenants. Files with passwords, keys and certificates are looked at all the time anyway.
+func (g *gateway) reload() {
+	if g.tenants == nil {
+		g.log.Info("SIGHUP: there is nothing to be read anew in a process that only forwards")
+		return
+	}
+	_ = g.tenants.Reload() // it has been logged
 }
 
 // start builds the parts and lets them run. What it has started when it returns an error, stop stops.
@@ -85,6 +103,9 @@ func (g *gateway) start(cfg *config) error {
 		}
 	}
 	if cfg.Process.receives() {
+		if err := g.startTenants(cfg, reg); err != nil {
+			return err
+		}
 		if err := g.startIngest(cfg, requests, reg); err != nil {
 			return err
 		}
@@ -143,9 +164,25 @@ func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheu
 	return nil
 }
 
+func (g *gateway) startTenants(cfg *config, reg prometheus.Registerer) error {
+	t, err := newTenants(cfg, g.log, reg)
+	if err != nil {
+		return err
+	}
+	g.tenants = t
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stopKnowing = cancel
+	g.knowing = launch("tenants", g.ended, func() error { return t.run(ctx) })
+	g.status.SetTenants(t)
+	return nil
+}
+
 func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
 	g.gather = buffer.NewGatherer(g.store, cfg.Gather, reg)
-	g.ingest = ingest.New(cfg.Ingest, cfg.Tenant, g.gather, budget, g.log, reg)
+	var err error
+	if g.ingest, err = ingest.New(cfg.Ingest, g.tenants.access, g.tenants.limits, g.gather, budget, g.log, reg); err != nil {
+		return err
+	}
 	if err := g.ingest.Listen(); err != nil {
 		return err
 	}
@@ -177,6 +214,9 @@ func (g *gateway) stop(s schedule) error {
 	if g.gather != nil {
 		step(s.flushed, "flush", g.gather.Close)
 	}
+	if g.knowing != nil {
+		step(s.flushed, "keep what is known of tenants", func(ctx context.Context) error { return g.knowing.end(ctx, g.stopKnowing) })
+	}
 	if g.sending != nil {
 		step(s.saved, "save progress", g.endSending)
 	}
@@ -195,24 +235,8 @@ func (g *gateway) stop(s schedule) error {
 	return errors.Join(errs...)
 }
 
-// endSending returns when forwarding has ended with its progress saved. An error that had ended it before has been told.
-func (g *gateway) endSending(ctx context.Context) error {
-	select {
-	case <-g.sending.done:
-		return nil
-	default:
-	}
-	g.stopSending()
-	select {
-	case <-g.sending.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if errors.Is(g.sending.err, context.Canceled) { // as asked
-		return nil
-	}
-	return g.sending.err
-}
+// endSending returns when forwarding has ended with its progress saved.
+func (g *gateway) endSending(ctx context.Context) error { return g.sending.end(ctx, g.stopSending) }
 
 // goOnAccepting waits for load balancers to notice that the process is not ready any more.
 func (g *gateway) goOnAccepting(until time.Time) {
@@ -271,3 +295,22 @@ func launch(name string, ended chan<- error, run func() error) *part {
 
 // wait returns when the part has ended.
 func (p *part) wait() { <-p.done }
+
+// end stops the part and returns when it has ended. An error that had ended it before has been told.
+func (p *part) end(ctx context.Context, stop context.CancelFunc) error {
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	stop()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if errors.Is(p.err, context.Canceled) { // as asked
+		return nil
+	}
+	return p.err
+}

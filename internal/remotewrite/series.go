@@ -29,7 +29,10 @@ func Metadata(msg []byte) iter.Seq[MetadataView] {
 func fields(b []byte, from int) iter.Seq[field] {
 	return func(yield func(field) bool) {
 		for i := from; i < len(b); {
-			f := mustStep(b, i)
+			f, reason := nextField(b, i)
+			if reason != "" {
+				notScanned(reason)
+			}
 			if !yield(f) {
 				return
 			}

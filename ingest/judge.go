@@ -1,0 +1,176 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ingestgw/ingestgw/internal/remotewrite"
+	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/limit"
+)
+
+// errRefusedSeries: some series of a request were refused, and the others were stored. They are not to be sent again.
+var errRefusedSeries = errors.New("series refused")
+
+// A judge decides which series of a message stay. Its memory is used again for the next one.
+type judge struct {
+	cfg  Config
+	out  []bool // by number of the series: it is left out
+	next int    // number of the series that leaves asks for
+	edit remotewrite.Edit
+	view remotewrite.View // the one that is looked at: of a pointer to it an interface is made without allocating
+}
+
+// A judgement is what a judge has found.
+type judgement struct {
+	leftOut int // series
+	// tagged: the tags have to be written into the message, where they take the place of the sender's labels of those names. Put
+	// on by vminsert they would stand beside those, and there would be too many.
+	tagged bool
+	why    refusals
+}
+
+// changes says whether the message does not stay as it is.
+func (j judgement) changes() bool { return j.leftOut > 0 || j.tagged }
+
+// Refusals are series that are left out, by reason.
+type refusals struct {
+	total   int // series in the request, whatever became of them
+	rule    tally
+	active  tally
+	labels  tally
+	long    tally
+	unnamed tally
+	example error // of an unnamed one
+}
+
+type tally struct{ series, samples int }
+
+func (t *tally) add(v remotewrite.View) {
+	samples, histograms := v.Samples()
+	t.series++
+	t.samples += samples + histograms
+}
+
+// judge decides on the series of p, whose payload is the message as it was sent.
+func (j *judge) judge(p *part, received time.Time) (found judgement) {
+	profile := p.profile
+	j.useTags(p.tags)
+	tags := len(j.edit.Tags)
+	crowded := p.counts.Labels+tags > j.cfg.MaxLabels
+	long := p.counts.LongestName > j.cfg.MaxLabelName || p.counts.LongestValue > j.cfg.MaxLabelValue
+	limited := profile.Plan != nil && profile.Plan.ActiveSeries > 0
+	j.out = j.out[:0]
+	if !crowded && !long && !limited && len(profile.Drop) == 0 {
+		return found
+	}
+	for series := range remotewrite.Series(p.payload) {
+		j.view = series
+		var reason *tally
+		switch {
+		case j.fits(profile.Drop):
+			reason = &found.why.rule
+		case crowded && j.edit.Labels(j.view) > j.cfg.MaxLabels:
+			reason = &found.why.labels
+		case long && j.tooLong():
+			reason = &found.why.long
+		case limited && !p.of.Series(j.view.Hash(), received):
+			reason = &found.why.active
+		}
+		j.out = append(j.out, reason != nil)
+		if reason != nil {
+			found.leftOut++
+			reason.add(j.view)
+			continue
+		}
+		found.tagged = found.tagged || crowded && tags > 0 && j.view.Labels()+tags > j.cfg.MaxLabels
+	}
+	j.view = nil
+	return found
+}
+
+func (j *judge) useTags(tags tenant.Tags) {
+	j.edit.Tags = j.edit.Tags[:0]
+	for name, value := range tags.All() {
+		j.edit.Tags = append(j.edit.Tags, remotewrite.Label{Name: name, Value: value})
+	}
+}
+
+func (j *judge) fits(rules []tenant.Rule) bool {
+	for _, r := range rules {
+		if r.Fits(&j.view) {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *judge) tooLong() bool {
+	name, value := j.view.Longest()
+	return name > j.cfg.MaxLabelName || value > j.cfg.MaxLabelValue
+}
+
+// leaves says in the order of the series which of them are left out.
+func (j *judge) leaves(remotewrite.View) bool {
+	n := j.next
+	j.next++
+	return n < len(j.out) && j.out[n]
+}
+
+// carryOut does to the message of p what was found, and takes out what is reserved. With tags it is made anew in space, which has room
+// for it; else it stays in its place.
+func (j *judge) carryOut(p *part, found judgement, space []byte) {
+	tags := j.edit.Tags
+	if found.tagged {
+		p.tags = nil
+	} else {
+		j.edit.Tags, space = nil, p.payload[:0]
+	}
+	j.next, j.edit.Drop = 0, j.leaves
+	message, done := j.edit.Apply(space, p.payload)
+	p.payload, p.decoded, p.counts = message, len(message), done.Kept
+	j.edit.Tags, j.edit.Drop = tags, nil
+}
+
+// tell counts what was refused of p's tenant.
+func (r *refusals) tell(t *limit.Tenant, received time.Time) {
+	for _, one := range [...]struct {
+		tally
+		reason limit.Reason
+	}{{r.rule, limit.Rule}, {r.active, limit.Series}, {r.labels, limit.Invalid}, {r.long, limit.Invalid}} {
+		if one.series > 0 {
+			t.Refused(received, one.reason, one.samples, nil)
+		}
+	}
+}
+
+// add counts what was refused elsewhere in the same request.
+func (r *refusals) add(o *refusals) {
+	for _, one := range [...]struct{ to, from *tally }{
+		{&r.rule, &o.rule}, {&r.active, &o.active}, {&r.labels, &o.labels}, {&r.long, &o.long}, {&r.unnamed, &o.unnamed},
+	} {
+		one.to.series += one.from.series
+		one.to.samples += one.from.samples
+	}
+}
+
+// err says what was refused, nil when nothing was: what fits a rule was not refused, only dropped.
+func (r *refusals) err(cfg Config) error {
+	var texts []string
+	say := func(t tally, format string, args ...any) {
+		if t.series > 0 {
+			texts = append(texts, fmt.Sprintf("%d "+format, append([]any{t.series}, args...)...))
+		}
+	}
+	say(r.active, "would be new, and the tenant's plan has no room for more within the hour (active_series)")
+	say(r.labels, "have more than %d labels, tags included (INGESTGW_INGEST_MAX_LABELS)", cfg.MaxLabels)
+	say(r.long, "have a label whose name is longer than %d bytes or whose value is longer than %d (INGESTGW_INGEST_MAX_LABEL_NAME, "+
+		"_VALUE)", cfg.MaxLabelName, cfg.MaxLabelValue)
+	say(r.unnamed, "belong to no tenant that this credential may write for, such as: %v", r.example)
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: of %d series %s; the others are stored", errRefusedSeries, r.total, strings.Join(texts, ", "))
+}
