@@ -21,6 +21,10 @@ type Config struct {
 
 	ReadAhead settings.Bytes `default:"0" unit:"bytes" split_words:"true" desc:"Most bytes of blocks held in memory between reading and sending. 0 takes a share of the memory limit."`
 
+	Pack bool `default:"true" desc:"Whether records of fewer than 500 samples are sent together, many tenants in one request to /insert/multitenant/, which costs vminsert a fraction of the CPU. false, for clusters where that URL is closed, sends each with its tenant in the URL. Where the URL has a path of its own nothing is packed."` //nolint:lll // what the operator reads
+
+	MaxLabels int `default:"30" unit:"labels" split_words:"true" desc:"The least -maxLabelsPerTimeseries among the vminserts. A record is not packed if a series in it would have more labels together with its tags and the two that name the tenant: vminsert 1.100 leaves the rest of the labels out without a word, newer ones, which allow 40, the series."` //nolint:lll // what the operator reads
+
 	RetryMin time.Duration `default:"100ms" split_words:"true" desc:"How long a node that failed is left alone at first; doubled with each further failure, and jittered."`
 
 	RetryMax time.Duration `default:"30s" split_words:"true" desc:"The longest that a node that fails, or a record that is refused everywhere, is left alone before it is tried again, also when the node's Retry-After asks for longer."` //nolint:lll // what the operator reads
@@ -51,6 +55,9 @@ func (c Config) Validate() error {
 	}
 	if c.ReadAhead < 0 {
 		bad("READ_AHEAD", c.ReadAhead, "0 or more bytes")
+	}
+	if c.MaxLabels <= 0 {
+		bad("MAX_LABELS", c.MaxLabels, "at least 1 label")
 	}
 	if c.RetryMin <= 0 {
 		bad("RETRY_MIN", c.RetryMin, "more than 0s")

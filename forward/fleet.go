@@ -2,14 +2,11 @@ package forward
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/downstream"
 )
 
@@ -18,8 +15,6 @@ const (
 	recheck = 100 * time.Millisecond
 	// relook is how often nodes are looked at again although nothing has changed.
 	relook = 10 * time.Second
-	// stripe is how many blocks in a row go to the same node while it has room. What settles together is then in few pieces.
-	stripe = 64
 )
 
 // A fleet is the nodes that there are, and says which of them may be sent something now. It is safe for concurrent use.
@@ -31,16 +26,10 @@ type fleet struct {
 	log         *slog.Logger
 	metrics     *metrics
 
-	mu      sync.Mutex
-	nodes   []*node       // by name
-	changed chan struct{} // closed when a node may have become open, and replaced
-}
-
-// A permit lets one block visit a node. It is given back with fleet.done.
-type permit struct {
-	node    *node
-	ticket  ticket
-	episode int
+	mu    sync.Mutex
+	nodes []*node // by name
+	lines [lanes]line
+	faded time.Time // when the nodes' loads were made less
 }
 
 // set says which nodes there are. What is on its way to one that is gone may still arrive.
@@ -48,8 +37,10 @@ func (f *fleet) set(endpoints []downstream.Endpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	kept := make(map[string]*node, len(endpoints))
+	load := 0.0
 	for _, n := range f.nodes {
 		kept[n.name] = n
+		load += n.load / float64(len(f.nodes))
 	}
 	nodes := make([]*node, 0, len(endpoints))
 	for _, ep := range endpoints {
@@ -57,6 +48,7 @@ func (f *fleet) set(endpoints []downstream.Endpoint) {
 		delete(kept, ep.String())
 		if n == nil {
 			n = newNode(ep, f.dial(ep), f.metrics.node(ep.String()))
+			n.load = load // or all that comes would be heaped on it
 			f.log.Info("node found", "node", n.name)
 			f.warnOfPath(n)
 		}
@@ -69,7 +61,7 @@ func (f *fleet) set(endpoints []downstream.Endpoint) {
 	}
 	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
 	f.nodes = nodes
-	f.wake()
+	f.serveAll(time.Now())
 }
 
 func (f *fleet) warnOfPath(n *node) {
@@ -79,77 +71,34 @@ func (f *fleet) warnOfPath(n *node) {
 	}
 }
 
-// acquire waits until the block may visit some node, preferably not avoid, which may be nil. The error is ctx's.
-func (f *fleet) acquire(ctx context.Context, off buffer.Offset, avoid *node) (permit, error) {
-	for {
-		f.mu.Lock()
-		p, ok := f.pick(off, avoid)
-		changed, wait := f.changed, f.untilOpen()
-		f.mu.Unlock()
-		if ok {
-			return p, nil
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-changed:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return permit{}, fmt.Errorf("wait for a node: %w", ctx.Err())
-		}
-	}
+// size is how many nodes there are.
+func (f *fleet) size() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.nodes)
 }
 
-// untilOpen is when to look again for a node: when a pause ends, or soon if only settling keeps one closed. f.mu is held.
-func (f *fleet) untilOpen() time.Duration {
-	now := time.Now()
-	wait := relook
-	for _, n := range f.nodes {
-		switch {
-		case n.open(now):
-			wait = min(wait, recheck)
-		case now.Before(n.until):
-			wait = min(wait, n.until.Sub(now))
-		}
-	}
-	return wait
+// takes says whether the node is one to send to, be there room or not. f.mu is held.
+func (f *fleet) takes(n *node, now time.Time) bool {
+	_, ok := f.settle.begin(n.ep)
+	return ok && !now.Before(n.until)
 }
 
-// pick takes a permit: of the node whose turn it is, or else of the one with the fewest visitors. f.mu is held.
-func (f *fleet) pick(off buffer.Offset, avoid *node) (permit, bool) {
+// takesPacks says whether the node takes packed requests.
+func (f *fleet) takesPacks(n *node) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return n.packs(time.Now())
+}
+
+// unpack leaves a node without packed requests for a while, and says whether that is news.
+func (f *fleet) unpack(n *node) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	now := time.Now()
-	var open [16]*node
-	candidates := open[:0]
-	turn := 0
-	if len(f.nodes) > 0 {
-		turn = int(off / stripe % buffer.Offset(len(f.nodes)))
-	}
-	for i := range f.nodes {
-		if n := f.nodes[(turn+i)%len(f.nodes)]; n.open(now) {
-			candidates = append(candidates, n)
-		}
-	}
-	if len(candidates) > 1 {
-		rank := func(n *node) int {
-			switch n {
-			case avoid:
-				return 1 << 30
-			case f.nodes[turn]:
-				return -1
-			}
-			return n.inFlight
-		}
-		slices.SortStableFunc(candidates, func(a, b *node) int { return cmp.Compare(rank(a), rank(b)) })
-	}
-	for _, n := range candidates {
-		if t, ok := f.settle.begin(n.ep); ok {
-			n.inFlight++
-			return permit{node: n, ticket: t, episode: n.episode}, true
-		}
-	}
-	return permit{}, false
+	news := n.packs(now)
+	n.unpackedUntil = now.Add(unpackedFor)
+	return news
 }
 
 // answered is called with the first 2xx of a visit: the node works, others may visit it too.
@@ -166,7 +115,7 @@ func (f *fleet) answered(p permit) {
 	n.failures = 0
 	if n.limit != f.concurrency { // the slow start is over
 		n.limit = f.concurrency
-		f.wake()
+		f.serve(n, time.Now())
 	}
 }
 
@@ -175,7 +124,7 @@ func (f *fleet) done(p permit, fail *failure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := p.node
-	n.inFlight--
+	n.visitors[p.lane]--
 	if fail.blamesNode() && p.episode == n.episode {
 		pause := f.backoff.asked(n.failures+1, fail.retryAfter)
 		n.fail(time.Now(), pause)
@@ -183,13 +132,7 @@ func (f *fleet) done(p permit, fail *failure) {
 			f.log.Warn("node cannot take records, leaving it alone", "node", n.name, "err", fail, "failures", n.failures, "pause", pause)
 		}
 	}
-	f.wake()
-}
-
-// wake lets all look again who wait for a node. f.mu is held.
-func (f *fleet) wake() {
-	close(f.changed)
-	f.changed = make(chan struct{})
+	f.serve(n, time.Now())
 }
 
 // closeIdle closes the connections that nobody uses.
@@ -206,6 +149,7 @@ type nodeState struct {
 	name     string
 	state    string
 	inFlight int
+	load     float64
 }
 
 // list shows the nodes as they are now.
@@ -213,9 +157,10 @@ func (f *fleet) list() []nodeState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
+	f.fade(now)
 	list := make([]nodeState, len(f.nodes))
 	for i, n := range f.nodes {
-		list[i] = nodeState{name: n.name, state: f.state(n, now), inFlight: n.inFlight}
+		list[i] = nodeState{name: n.name, state: f.state(n, now), inFlight: n.inFlight(), load: n.load}
 	}
 	return list
 }

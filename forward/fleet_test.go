@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/downstream"
 )
 
@@ -22,7 +21,6 @@ func newFleet(settle settling, concurrency int, names ...string) *fleet {
 		dial:        func(downstream.Endpoint) poster { return &fakeNode{} },
 		log:         slog.New(slog.DiscardHandler),
 		metrics:     newMetrics(prometheus.NewPedanticRegistry()),
-		changed:     make(chan struct{}),
 	}
 	var list []downstream.Endpoint
 	for _, name := range names {
@@ -40,11 +38,11 @@ func (f *fleet) warm(t *testing.T) {
 	}
 }
 
-func mustAcquire(t *testing.T, f *fleet, off buffer.Offset, avoid *node) permit {
+func mustAcquire(t *testing.T, f *fleet, w want) permit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	p, err := f.acquire(ctx, off, avoid)
+	p, err := f.acquire(ctx, &w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,39 +69,19 @@ func TestBackoffDoublesUpToItsBound(t *testing.T) {
 	}
 }
 
-func TestBlocksInARowGoToTheSameNode(t *testing.T) {
-	f := newFleet(&fakeSettling{}, 4, "a:1", "b:1", "c:1")
-	f.warm(t)
-	var got []string
-	for off := buffer.Offset(0); off < 6*stripe; off++ {
-		p := mustAcquire(t, f, off, nil)
-		f.done(p, nil)
-		if off%stripe == 0 {
-			got = append(got, p.node.name)
-		} else if p.node.name != got[len(got)-1] {
-			t.Fatalf("offset %d goes to %s, the ones before to %s", off, p.node.name, got[len(got)-1])
-		}
-	}
-	for i, want := range []string{"a:1", "b:1", "c:1", "a:1", "b:1", "c:1"} {
-		if got[i] != want {
-			t.Fatalf("stripes go to %v, want them to take turns", got)
-		}
-	}
-}
-
-func TestWhenTheNodeWhoseTurnItIsIsFullTheLeastBusyIsTaken(t *testing.T) {
+func TestWhenItsOwnNodeIsFullTheLeastBusyIsTaken(t *testing.T) {
 	f := newFleet(&fakeSettling{}, 2, "a:1", "b:1", "c:1")
 	f.warm(t)
 	var got string
 	for range 6 {
-		got += mustAcquire(t, f, 0, nil).node.name[:1]
+		got += mustAcquire(t, f, want{home: f.nodes[0]}).node.name[:1]
 	}
 	if got != "aabcbc" {
 		t.Errorf("nodes were taken in the order %q, want aabcbc", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := f.acquire(ctx, 0, nil); !errors.Is(err, context.Canceled) {
+	if _, err := f.acquire(ctx, &want{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("acquire without a free node and with a context that has ended: %v", err)
 	}
 }
@@ -112,10 +90,10 @@ func TestANodeToAvoidIsTakenWhenThereIsNoOther(t *testing.T) {
 	f := newFleet(&fakeSettling{}, 1, "a:1", "b:1")
 	f.warm(t)
 	a := f.nodes[0]
-	if p := mustAcquire(t, f, 0, a); p.node == a {
+	if p := mustAcquire(t, f, want{avoid: a}); p.node == a {
 		t.Error("the node to avoid was taken although there is another")
 	}
-	if p := mustAcquire(t, f, 0, a); p.node != a {
+	if p := mustAcquire(t, f, want{avoid: a}); p.node != a {
 		t.Error("the only node that is free was not taken")
 	}
 }
@@ -126,7 +104,7 @@ func TestFailuresOfRequestsThatWereOnTheirWayTogetherCountOnce(t *testing.T) {
 		f.warm(t)
 		var permits []permit
 		for range 8 {
-			permits = append(permits, mustAcquire(t, f, 0, nil))
+			permits = append(permits, mustAcquire(t, f, want{}))
 		}
 		broken := &failure{kind: failed, err: errBroken}
 		for _, p := range permits[:7] {
@@ -143,13 +121,13 @@ func TestFailuresOfRequestsThatWereOnTheirWayTogetherCountOnce(t *testing.T) {
 		}
 
 		began := time.Now()
-		p := mustAcquire(t, f, 0, nil)
+		p := mustAcquire(t, f, want{})
 		if waited := time.Since(began); waited < 75*time.Millisecond || waited > 100*time.Millisecond {
 			t.Errorf("the node was used again after %v", waited)
 		}
 		f.done(p, broken)
 		began = time.Now()
-		p = mustAcquire(t, f, 0, nil)
+		p = mustAcquire(t, f, want{})
 		if waited := time.Since(began); waited < 150*time.Millisecond || waited > 200*time.Millisecond {
 			t.Errorf("after the second failure it was used again after %v", waited)
 		}
@@ -165,7 +143,7 @@ func TestWhatWeHaveCutOffDoesNotBlameTheNode(t *testing.T) {
 	for _, kind := range []failureKind{cut, refusedAgain} {
 		f := newFleet(&fakeSettling{}, 8, "a:1")
 		f.warm(t)
-		f.done(mustAcquire(t, f, 0, nil), &failure{kind: kind, err: errBroken})
+		f.done(mustAcquire(t, f, want{}), &failure{kind: kind, err: errBroken})
 		if n := f.nodes[0]; n.failures != 0 || n.limit != 8 || !n.until.IsZero() {
 			t.Errorf("kind %v: %d failures, limit %d", kind, n.failures, n.limit)
 		}

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxParked is how many blocks with refused records are held at one time. When there are as many, no further blocks are
-	// read: if everything is refused, something is wrong that only people can mend.
+	// maxParked is how many blocks of a lane with refused records are held at one time. When there are as many, no further blocks of
+	// it are read: if everything is refused, something is wrong that only people can mend.
 	maxParked = 64
 	// drainTime is how long requests that are on their way when forwarding is to stop may take.
 	drainTime = 3 * time.Second
@@ -39,23 +39,24 @@ type settling interface {
 
 // A Forwarder sends what a Store holds to the nodes.
 //
-//	store ──▶ partition ──▶ fleet ──▶ visit ──▶ vminsert
-//	             ▲                      │
-//	             └────── settling ◀─────┘
+//	store ──▶ partition ──▶ sorting ──▶ parcels ──▶ fleet ──▶ visit ──▶ vminsert
+//	             ▲                                              │
+//	             └────────────────── settling ◀─────────────────┘
 type Forwarder struct {
 	cfg      Config
 	store    buffer.Store
-	budget   *memory.Budget
 	log      *slog.Logger
 	metrics  *metrics
+	lanes    [lanes]*lane
+	packers  *packers
 	backoff  backoff
 	resolver resolver
 	settle   settling
 	fleet    *fleet
-	parked   *parking
 	peeks    chan struct{} // holds one for each peek under way
 
 	shipments sync.Pool // of *shipment
+	parcels   sync.Pool // of *parcel
 }
 
 // A resolver finds the addresses of nodes. *downstream.Resolver is one.
@@ -64,7 +65,7 @@ type resolver interface {
 }
 
 // New returns a Forwarder that sends the blocks of store. The bytes that it has read and not sent yet are taken from budget, which
-// FORWARD_READ_AHEAD replaces if it is set. The error is about files that cfg names and that cannot be read.
+// FORWARD_READ_AHEAD replaces if it is set; what is read of the bulk lane comes on top, a quarter as much. The error is about files that cfg names and that cannot be read.
 func New(cfg Config, store buffer.Store, budget *memory.Budget, log *slog.Logger, reg prometheus.Registerer) (*Forwarder, error) {
 	credentials, err := downstream.LoadCredentials(cfg.ClientConfig, log)
 	if err != nil {
@@ -82,29 +83,31 @@ func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolve
 	if cfg.ReadAhead > 0 {
 		budget = memory.NewBudget(int64(cfg.ReadAhead))
 	}
+	m := newMetrics(reg)
 	f := &Forwarder{
 		cfg:      cfg,
 		store:    store,
-		budget:   budget,
 		log:      log,
-		metrics:  newMetrics(reg),
+		metrics:  m,
+		lanes:    newLanes(budget, m),
+		packers:  newPackers(cfg.MaxLabels, m),
 		backoff:  backoff{min: cfg.RetryMin, max: cfg.RetryMax},
 		resolver: resolver,
 		settle:   settle,
-		parked:   newParking(maxParked),
 		peeks:    make(chan struct{}, maxPeeks),
 	}
+	f.lanes[bulkLane].budget.Register(reg, "read_ahead_bulk")
 	f.shipments.New = func() any { return new(shipment) }
+	f.parcels.New = func() any { return new(parcel) }
 	f.fleet = &fleet{
 		concurrency: cfg.Concurrency,
 		backoff:     f.backoff,
 		settle:      settle,
 		dial:        dial,
 		log:         log,
-		metrics:     f.metrics,
-		changed:     make(chan struct{}),
+		metrics:     m,
 	}
-	f.metrics.watch(reg, f.fleet, f.parked)
+	m.watch(reg, f.fleet, f.lanes)
 	return f
 }
 
@@ -124,7 +127,7 @@ func (f *Forwarder) Run(ctx context.Context, consumers string) error {
 	})
 	group.Go(func() error {
 		defer stopSettling()
-		return f.store.Consume(groupCtx, consumers, []buffer.Lane{buffer.Main}, f.forward)
+		return f.store.Consume(groupCtx, consumers, laneNames[:], f.forward)
 	})
 	err := group.Wait()
 	f.fleet.closeIdle()

@@ -873,7 +873,7 @@ func TestReadAheadReplacesTheBudget(t *testing.T) {
 		s := newScene(t, "a")
 		s.cfg.ReadAhead = 1 << 20
 		f := s.start()
-		if f.budget == s.budget || f.budget.Limit() != 1<<20 {
+		if f.lanes[mainLane].budget == s.budget || f.lanes[mainLane].budget.Limit() != 1<<20 {
 			t.Error("INGESTGW_FORWARD_READ_AHEAD has no effect")
 		}
 		s.stop()

@@ -33,6 +33,22 @@ type metrics struct {
 
 	onHold  *prometheus.GaugeVec
 	backlog backlogGauges
+
+	load      *prometheus.Desc
+	waiting   *prometheus.Desc
+	packing   prometheus.Gauge
+	fallbacks *prometheus.CounterVec
+	lanes     [lanes]*laneMetrics
+}
+
+// laneMetrics are those of one lane, looked up once.
+type laneMetrics struct {
+	permits, contended, beyond, waited prometheus.Counter
+
+	packedRequests, packedSamples, unpackedSamples, takenApart prometheus.Counter
+	packedRows                                                 prometheus.Observer
+	bytesBefore, bytesUnpacked, bytesAfter                     prometheus.Counter
+	tooManyLabels, unreadable                                  prometheus.Counter
 }
 
 // backlogGauges tell of each partition what is still to be done.
@@ -55,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	desc := func(n, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name(n), help, labels, nil)
 	}
-	return &metrics{
+	m := &metrics{
 		requests: counters("requests_total", "Requests sent to a node, by the class of its answer; timeout: no answer within "+
 			"INGESTGW_FORWARD_TIMEOUT; unreachable: no connection, or one that broke.", "node", "code"),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
@@ -67,9 +83,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		state: desc("node_state", "1 for the state that a node is in: ready; starting (one request at a time until it has answered); "+
 			"paused (left alone because it failed or refused); unknown (its metrics could not be read yet, and nothing is sent before).",
 			"node", "state"),
-		inFlight: desc("blocks_in_flight", "Blocks on their way to a node; each has one request at a time.", "node"),
+		inFlight: desc("blocks_in_flight", "Blocks, or parts of one or of several, on their way to a node; each has one request at a time.",
+			"node"),
 		parked: desc("parked_blocks", "Blocks held in memory because nodes refuse (3xx, 4xx) some of their records. "+
-			"At "+strconv.Itoa(maxParked)+" no further blocks are read."),
+			"At "+strconv.Itoa(maxParked)+" no further blocks of the lane are read.", "lane"),
+		load: desc("node_recent_samples", "Samples given to a node lately: those of the last 10 s or so. A tenant stays with its node "+
+			"while that has no more than 1.25 times the mean.", "node"),
+		waiting: desc("waiting_for_permit", "Blocks, or parts of one or of several, that wait until a node has room.", "lane"),
+		packing: f.NewGauge(prometheus.GaugeOpts{Name: name("packing_bytes"), Help: "Memory for packing small records: two buffers for each CPU, " +
+			"and the packed requests that are on their way."}),
+		fallbacks: counters("pack_fallbacks_total", "Times that a node refused packed requests as such, so that for a while each small "+
+			"record goes to it in a request of its own: see INGESTGW_FORWARD_PACK.", "node"),
 		resent: counter("resent_samples_total", "Samples sent once more because a server died that may have lost them."),
 		retries: counter("retries_total",
 			"Times that a block was taken to a further node, or to the same one again, because a node failed or refused."),
@@ -80,6 +104,58 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		onHold:  gauges("on_hold", "1 while nothing of the partition is sent because a newer version has written its next block, or its progress."),
 		backlog: newBacklogGauges(gauges),
 	}
+	m.addLanes(f, counters, name)
+	return m
+}
+
+func (m *metrics) addLanes(f promauto.Factory, counters func(name, help string, labels ...string) *prometheus.CounterVec,
+	name func(string) string,
+) {
+	permits := counters("permits_total", "Permits to visit a node, by the lane that got them.", "lane")
+	contended := counters("permits_contended_total", "Permits given to a lane while the other one waited too. Of these main gets 95 of 100 "+
+		"and bulk 5.", "lane")
+	beyond := counters("permits_beyond_share_total", "Permits given to a lane beyond its share while the other one waited. For bulk it is "+
+		"always 0: main never waits behind it.", "lane")
+	waited := counters("permit_wait_seconds_total", "Time spent waiting for permits, by all who got one.", "lane")
+	requests := counters("packed_requests_total", "Requests with records of many tenants that nodes have taken.", "lane")
+	packed := counters("packed_samples_total", "Samples that nodes have taken in packed requests.", "lane")
+	unpacked := counters("unpacked_samples_total", "Samples that nodes have taken as they came, with their tenant in the URL.", "lane")
+	rows := f.NewHistogramVec(prometheus.HistogramOpts{
+		Name: name("packed_rows"), Help: "Samples in one packed request. Few of them cost vminsert more.", Buckets: prometheus.ExponentialBuckets(10, 2, 11),
+	}, []string{"lane"})
+	bytes := counters("packed_bytes_total", "Bytes of the records in packed requests: as they came, unpacked, and as they were sent.", "lane", "form")
+	apart := counters("packs_taken_apart_total", "Packed requests that were refused for some record in them, and sent in parts.", "lane")
+	unpackable := counters("unpackable_records_total", "Small records that went alone: with the labels that packing adds they might have "+
+		"more than INGESTGW_FORWARD_MAX_LABELS (labels), or they cannot be read (unreadable).", "lane", "reason")
+	for i, lane := range laneNames {
+		l := string(lane)
+		m.lanes[i] = &laneMetrics{
+			permits:         permits.WithLabelValues(l),
+			contended:       contended.WithLabelValues(l),
+			beyond:          beyond.WithLabelValues(l),
+			waited:          waited.WithLabelValues(l),
+			packedRequests:  requests.WithLabelValues(l),
+			packedSamples:   packed.WithLabelValues(l),
+			unpackedSamples: unpacked.WithLabelValues(l),
+			takenApart:      apart.WithLabelValues(l),
+			packedRows:      rows.WithLabelValues(l),
+			bytesBefore:     bytes.WithLabelValues(l, "came"),
+			bytesUnpacked:   bytes.WithLabelValues(l, "unpacked"),
+			bytesAfter:      bytes.WithLabelValues(l, "sent"),
+			tooManyLabels:   unpackable.WithLabelValues(l, "labels"),
+			unreadable:      unpackable.WithLabelValues(l, "unreadable"),
+		}
+	}
+}
+
+// packed counts a packed request that a node has taken.
+func (m *laneMetrics) packed(p *pack) {
+	m.packedRequests.Inc()
+	m.packedSamples.Add(float64(p.samples))
+	m.packedRows.Observe(float64(p.samples))
+	m.bytesBefore.Add(float64(p.before))
+	m.bytesUnpacked.Add(float64(p.unpacked))
+	m.bytesAfter.Add(float64(len(p.body)))
 }
 
 func newBacklogGauges(gauges func(name, help string) *prometheus.GaugeVec) backlogGauges {
@@ -104,29 +180,36 @@ func newBacklogGauges(gauges func(name, help string) *prometheus.GaugeVec) backl
 }
 
 // watch registers what is asked for at each scrape.
-func (m *metrics) watch(reg prometheus.Registerer, f *fleet, p *parking) {
-	reg.MustRegister(&collector{metrics: m, fleet: f, parking: p})
+func (m *metrics) watch(reg prometheus.Registerer, f *fleet, all [lanes]*lane) {
+	reg.MustRegister(&collector{metrics: m, fleet: f, lanes: all})
 }
 
 type collector struct {
 	metrics *metrics
 	fleet   *fleet
-	parking *parking
+	lanes   [lanes]*lane
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.metrics.state
 	ch <- c.metrics.inFlight
 	ch <- c.metrics.parked
+	ch <- c.metrics.load
+	ch <- c.metrics.waiting
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	gauge(c.metrics.parked, float64(c.parking.count()))
+	waiting := c.fleet.waiting()
+	for i, l := range c.lanes {
+		gauge(c.metrics.parked, float64(l.parked.count()), string(laneNames[i]))
+		gauge(c.metrics.waiting, float64(waiting[i]), string(laneNames[i]))
+	}
 	for _, n := range c.fleet.list() {
 		gauge(c.metrics.inFlight, float64(n.inFlight), n.name)
+		gauge(c.metrics.load, n.load, n.name)
 		for _, s := range states {
 			value := 0.0
 			if s == n.state {
@@ -145,6 +228,7 @@ type nodeMetrics struct {
 	duration    prometheus.Observer
 	samples     prometheus.Counter
 	bytes       prometheus.Counter
+	fallbacks   prometheus.Counter
 }
 
 func (m *metrics) node(name string) *nodeMetrics {
@@ -154,6 +238,7 @@ func (m *metrics) node(name string) *nodeMetrics {
 		duration:    m.duration.WithLabelValues(name),
 		samples:     m.samples.WithLabelValues(name),
 		bytes:       m.bytes.WithLabelValues(name),
+		fallbacks:   m.fallbacks.WithLabelValues(name),
 	}
 	for class := 2; class <= 5; class++ {
 		n.classes[class] = m.requests.WithLabelValues(name, strconv.Itoa(class)+"xx")
@@ -168,6 +253,7 @@ func (m *metrics) forget(node string) {
 	m.duration.DeletePartialMatch(labels)
 	m.samples.DeletePartialMatch(labels)
 	m.bytes.DeletePartialMatch(labels)
+	m.fallbacks.DeletePartialMatch(labels)
 }
 
 // answered counts a request that ended as f says, nil for taken.
@@ -185,9 +271,9 @@ func (n *nodeMetrics) answered(f *failure, status int, took time.Duration) {
 	n.duration.Observe(took.Seconds())
 }
 
-func (n *nodeMetrics) sent(r *buffer.Record) {
-	n.samples.Add(float64(r.Samples))
-	n.bytes.Add(float64(len(r.Payload)))
+func (n *nodeMetrics) sent(samples, bytes int) {
+	n.samples.Add(float64(samples))
+	n.bytes.Add(float64(bytes))
 }
 
 // partitionMetrics are those of one partition, looked up once.

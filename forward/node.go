@@ -12,15 +12,23 @@ import (
 type node struct {
 	name    string // endpoint.String()
 	ep      downstream.Endpoint
+	hash    uint64 // of its name
 	base    *url.URL
-	hasPath bool // base has a path, to be used as it is
+	hasPath bool     // base has a path, to be used as it is
+	packURL *url.URL // for packed requests
 	client  poster
 	metrics *nodeMetrics
 
-	inFlight int       // blocks that visit it
-	limit    int       // most of them
-	failures int       // in a row
-	until    time.Time // it is left alone before
+	visitors  [lanes]int // parcels that visit it
+	limit     int        // most of them
+	failures  int        // in a row
+	until     time.Time  // it is left alone before
+	contended [lanes]int // permits given out while the other lane waited too
+
+	load float64 // samples sent to it lately, see affinity.go
+	idle bool    // for fleet.spare
+
+	unpackedUntil time.Time // it has refused packed requests, and gets none before
 	// episode counts its failures. When a node dies, all requests that were on their way to it fail; only the first one tells
 	// something new, and so only results of the current episode count.
 	episode int
@@ -34,22 +42,36 @@ const (
 	stateUnknown  = "unknown"  // its metrics have not been read yet, without which nothing is sent there
 )
 
+// unpackedFor is for how long a node that refuses packed requests as such gets none. Then it is asked again: a proxy may have been
+// put right.
+const unpackedFor = 10 * time.Minute
+
 var states = [...]string{stateReady, stateStarting, statePaused, stateUnknown}
 
 func newNode(ep downstream.Endpoint, client poster, m *nodeMetrics) *node {
+	packURL := *ep.Base
+	packURL.Path = multitenantPath
 	return &node{
 		name:    ep.String(),
 		ep:      ep,
+		hash:    hashOf(ep.String()),
 		base:    ep.Base,
 		hasPath: ep.Base.Path != "" && ep.Base.Path != "/",
+		packURL: &packURL,
 		client:  client,
 		metrics: m,
 		limit:   1,
 	}
 }
 
-// open says whether another block may visit.
-func (n *node) open(now time.Time) bool { return n.inFlight < n.limit && !now.Before(n.until) }
+// open says whether another parcel may visit.
+func (n *node) open(now time.Time) bool { return n.inFlight() < n.limit && !now.Before(n.until) }
+
+// inFlight is how many parcels visit it.
+func (n *node) inFlight() int { return n.visitors[mainLane] + n.visitors[bulkLane] }
+
+// packs says whether packed requests may be sent to it. A URL with a path knows nothing of tenants, so none are to be named there.
+func (n *node) packs(now time.Time) bool { return !n.hasPath && !now.Before(n.unpackedUntil) }
 
 // fail leaves the node alone for d, and starts it slowly after that.
 func (n *node) fail(now time.Time, d time.Duration) {

@@ -22,6 +22,9 @@ const (
 	// writePath follows a tenant in vminsert's URLs
 	// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#url-format).
 	writePath = "/prometheus/api/v1/write"
+	// multitenantPath is where vminsert takes the tenant from labels and metadata fields
+	// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#multitenancy-via-labels).
+	multitenantPath = "/insert/multitenant" + writePath
 
 	// maxShown is how much of an answer's body is read into an error, and maxDrained how much is read at all so that the
 	// connection can be kept.
@@ -51,6 +54,8 @@ const (
 	refusedAgain
 	// cut: we have ended the request ourselves, so nothing is known of node and record.
 	cut
+	// yielded: bulk has made room for main before all was sent. Nothing is wrong.
+	yielded
 )
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -66,21 +71,30 @@ type poster interface {
 	Close()
 }
 
-// A visit is the time that a block spends at a node. Its requests go out one after the other, which lets them share much of
+// A visit is the time that a parcel spends at a node. Its requests go out one after the other, which lets them share much of
 // what a request costs. It is for one goroutine.
 type visit struct {
 	node    *node
 	timeout time.Duration
+	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer   // cancels the request that takes too long
 	request *http.Request // what all requests have in common
 	body    bytes.Reader
+	// proven: the node has taken a request without records, so that it is a record's fault when it refuses one.
+	proven bool
 }
+
+// How a body is compressed, as the header Content-Encoding says it.
+const (
+	snappyEncoding = "snappy"
+	zstdEncoding   = "zstd"
+)
 
 // newVisit begins a visit that ends at the latest with ctx. The caller closes it.
 func newVisit(ctx context.Context, n *node, timeout time.Duration) *visit {
 	v := &visit{node: n, timeout: timeout}
-	ctx, v.cancel = context.WithCancelCause(ctx)
+	v.ctx, v.cancel = context.WithCancelCause(ctx)
 	v.timer = time.AfterFunc(timeout, func() { v.cancel(fmt.Errorf("%w (INGESTGW_FORWARD_TIMEOUT=%v)", errTimeout, timeout)) })
 	v.request = (&http.Request{
 		Method:     http.MethodPost,
@@ -89,12 +103,12 @@ func newVisit(ctx context.Context, n *node, timeout time.Duration) *visit {
 		ProtoMinor: 1,
 		Host:       n.base.Host,
 		Header: http.Header{
-			"Content-Encoding":                  {"snappy"},
+			"Content-Encoding":                  {snappyEncoding},
 			"Content-Type":                      {"application/x-protobuf"},
 			"User-Agent":                        {userAgent},
 			"X-Prometheus-Remote-Write-Version": {"0.1.0"},
 		},
-	}).WithContext(ctx)
+	}).WithContext(v.ctx)
 	return v
 }
 
@@ -106,13 +120,42 @@ func (v *visit) close() {
 // post sends the record's bytes as they came. nil means that the node answered 2xx. When it returns, nobody reads the payload
 // any more.
 func (v *visit) post(r *buffer.Record) *failure {
+	f := v.send(v.node.url(r.Tenant, r.Tags), snappyEncoding, r.Payload)
+	if f == nil {
+		v.node.metrics.sent(r.Samples, len(r.Payload))
+	}
+	return f
+}
+
+// postPacked sends a message of many tenants, compressed with zstd.
+func (v *visit) postPacked(body []byte, samples int) *failure {
+	f := v.send(v.node.packURL, zstdEncoding, body)
+	if f == nil {
+		v.node.metrics.sent(samples, len(body))
+	}
+	return f
+}
+
+// probe sends the empty message to where packed requests go. If that is refused too, no record is at fault.
+func (v *visit) probe() *failure {
+	f := v.send(v.node.packURL, zstdEncoding, emptyZstd)
+	v.proven = f == nil
+	return f
+}
+
+// send sends one request. nil means that the node answered 2xx. When it returns, nobody reads the body any more.
+func (v *visit) send(to *url.URL, encoding string, body []byte) *failure {
 	req := new(http.Request)
 	*req = *v.request
-	req.URL = v.node.url(r.Tenant)
-	req.ContentLength = int64(len(r.Payload))
-	v.body.Reset(r.Payload)
+	if encoding != snappyEncoding {
+		req.Header = v.request.Header.Clone()
+		req.Header.Set("Content-Encoding", encoding)
+	}
+	req.URL = to
+	req.ContentLength = int64(len(body))
+	v.body.Reset(body)
 	req.Body = io.NopCloser(&v.body) // net/http writes what it knows to be in memory together with the head
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Payload)), nil }
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 
 	v.timer.Reset(v.timeout)
 	begun := time.Now()
@@ -124,14 +167,11 @@ func (v *visit) post(r *buffer.Record) *failure {
 	}
 	f := v.read(resp)
 	v.node.metrics.answered(f, resp.StatusCode, time.Since(begun))
-	if f == nil {
-		v.node.metrics.sent(r)
-	}
 	return f
 }
 
 func (v *visit) unanswered(err error) *failure {
-	cause := context.Cause(v.request.Context())
+	cause := context.Cause(v.ctx)
 	switch {
 	case errors.Is(cause, errTimeout):
 		return &failure{kind: failed, err: cause}
@@ -184,17 +224,35 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// url is where records of the tenant go: the node's own path if it has one, or vminsert's for the tenant.
-func (n *node) url(id tenant.ID) *url.URL {
-	if n.hasPath {
+// url is where records of the tenant go: the node's own path if it has one, or vminsert's for the tenant. vminsert puts the tags
+// on every series, in place of labels of the same names
+// (https://docs.victoriametrics.com/victoriametrics/#how-to-import-data-in-prometheus-exposition-format has extra_label).
+func (n *node) url(id tenant.ID, tags tenant.Tags) *url.URL {
+	if n.hasPath && len(tags) == 0 {
 		return n.base
 	}
 	u := *n.base
-	path := make([]byte, 0, len("/insert/4294967295:4294967295")+len(writePath))
-	path = append(path, "/insert/"...)
-	path = id.AppendTo(path)
-	u.Path = string(append(path, writePath...))
+	if !n.hasPath {
+		path := make([]byte, 0, len("/insert/4294967295:4294967295")+len(writePath))
+		path = append(path, "/insert/"...)
+		path = id.AppendTo(path)
+		u.Path = string(append(path, writePath...))
+	}
+	if len(tags) > 0 {
+		u.RawQuery = withTags(u.RawQuery, tags)
+	}
 	return &u
+}
+
+// withTags adds tags to a query.
+func withTags(query string, tags tenant.Tags) string {
+	for name, value := range tags.All() {
+		if query != "" {
+			query += "&"
+		}
+		query += "extra_label=" + url.QueryEscape(string(name)) + "=" + url.QueryEscape(string(value))
+	}
+	return query
 }
 
 // advice says what a refusal may mean and what to do.

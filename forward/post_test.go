@@ -258,7 +258,7 @@ func TestNewForwardsOverTheNetwork(t *testing.T) {
 }
 
 func TestSettingsHaveTheirNames(t *testing.T) {
-	want := []string{"URLS", "RESOLVE_INTERVAL", "CONCURRENCY", "TIMEOUT", "READ_AHEAD", "RETRY_MIN", "RETRY_MAX",
+	want := []string{"URLS", "RESOLVE_INTERVAL", "CONCURRENCY", "TIMEOUT", "READ_AHEAD", "PACK", "MAX_LABELS", "RETRY_MIN", "RETRY_MAX",
 		"TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_SERVER_NAME", "TLS_INSECURE_SKIP_VERIFY", "HEADERS", "BASIC_AUTH_USER",
 		"BASIC_AUTH_PASSWORD_FILE", "BEARER_TOKEN_FILE", "METRICS_AUTH_KEY_FILE", "SETTLE", "SETTLE_MODE", "LOST_AFTER", "STORAGE_URLS", "POLLERS"}
 	var got []string
@@ -278,7 +278,7 @@ func TestValidateTellsEverySettingThatIsWrong(t *testing.T) {
 		URLs: urls(t, "ftp://user:geheim@x:1,http://a:1"), ResolveInterval: -1, Timeout: 0, ReadAhead: -1, RetryMin: 2, RetryMax: 1,
 	}
 	err := c.Validate()
-	for _, name := range []string{"URLS", "RESOLVE_INTERVAL", "CONCURRENCY", "TIMEOUT", "READ_AHEAD", "RETRY_MAX", "SETTLE_MODE", "LOST_AFTER"} {
+	for _, name := range []string{"URLS", "RESOLVE_INTERVAL", "CONCURRENCY", "TIMEOUT", "READ_AHEAD", "MAX_LABELS", "RETRY_MAX", "SETTLE_MODE", "LOST_AFTER"} {
 		if err == nil || !strings.Contains(err.Error(), "INGESTGW_FORWARD_"+name) {
 			t.Errorf("%s is not in: %v", name, err)
 		}

@@ -54,6 +54,7 @@ func newScene(t *testing.T, nodes ...string) *scene {
 			ResolveInterval: 10 * time.Second,
 			Concurrency:     4,
 			Timeout:         30 * time.Second,
+			MaxLabels:       30,
 			RetryMin:        100 * time.Millisecond,
 			RetryMax:        30 * time.Second,
 			SettleConfig:    SettleConfig{Settle: 0, SettleMode: settleAuto, LostAfter: time.Minute, Pollers: 1},
@@ -214,24 +215,32 @@ func record(id tenant.ID, payload string) buffer.Record {
 	return buffer.Record{Tenant: id, Received: time.Now(), Encoding: buffer.Snappy, Series: 1, Samples: 10, Decoded: 100, Payload: []byte(payload)}
 }
 
-// encode makes a block as buffer/FORMAT.md describes it.
+// encode makes a block as buffer/FORMAT.md describes it, of version 2 if a record has tags.
 func encode(records ...buffer.Record) []byte {
 	var samples uint64
 	oldest := int64(1<<63 - 1)
 	var body []byte
+	version := byte(1)
 	for _, r := range records {
 		samples += uint64(r.Samples)
 		oldest = min(oldest, r.Received.UnixMilli())
 		body = binary.AppendUvarint(body, uint64(r.Tenant.Account))
 		body = binary.AppendUvarint(body, uint64(r.Tenant.Project))
 		body = binary.AppendVarint(body, r.Received.UnixMilli())
-		body = append(body, byte(r.Encoding))
+		if len(r.Tags) > 0 {
+			version = 2
+			body = append(body, byte(r.Encoding)|0x80)
+			body = binary.AppendUvarint(body, uint64(len(r.Tags)))
+			body = append(body, r.Tags...)
+		} else {
+			body = append(body, byte(r.Encoding))
+		}
 		for _, n := range []int{r.Series, r.Samples, r.Decoded, len(r.Payload)} {
 			body = binary.AppendUvarint(body, uint64(n))
 		}
 		body = append(body, r.Payload...)
 	}
-	head := append([]byte("igb\x01"), make([]byte, 20)...)
+	head := append([]byte{'i', 'g', 'b', version}, make([]byte, 20)...)
 	binary.LittleEndian.PutUint32(head[4:], uint32(len(records)))
 	binary.LittleEndian.PutUint64(head[8:], samples)
 	binary.LittleEndian.PutUint64(head[16:], uint64(oldest))

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,12 +32,15 @@ const (
 // older than what is read meanwhile, it is read next.
 //
 // KNOWN GAP: done takes 16 bytes for each run of settled blocks between others that are not. A node on which nothing settles
-// for hours, while others settle, makes one such run of about every 64 blocks.
+// for hours, while others settle, makes one such run of every few blocks in which it had no part.
 type partition struct {
 	f       *Forwarder
 	src     buffer.Partition
 	log     *slog.Logger
+	lane    *lane
 	metrics *partitionMetrics
+	line    *tally  // its parcels that wait for their first permit
+	sorting sorting // of the blocks that are being dispatched
 	// sending is the context of requests. It ends later than the one of reading, so that requests can end in peace.
 	sending context.Context
 	ships   sync.WaitGroup
@@ -62,6 +66,8 @@ func newPartition(f *Forwarder, src buffer.Partition) *partition {
 	return &partition{
 		f:           f,
 		src:         src,
+		lane:        f.lane(id.Lane),
+		line:        newTally(),
 		log:         f.log.With("partition", id.String()),
 		metrics:     f.metrics.partition(id),
 		held:        map[buffer.Offset]time.Time{},
@@ -140,13 +146,18 @@ func (p *partition) retry(ctx context.Context, what string, err error, failures 
 // read reads blocks and sends them on their way until ctx ends or the partition is ours no more.
 func (p *partition) read(ctx context.Context) {
 	for failures := 0; ; {
+		begun := time.Now()
 		l, err := p.fetch(ctx)
 		if err == nil {
+			begun = time.Now()
 			err = p.dispatch(ctx, l)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err == nil && p.sorting.sparse:
+			failures = 0
+			sleep(ctx, packPause-time.Since(begun))
 		case err == nil, errors.Is(err, context.Canceled): // of a Read that stopReading has ended
 			failures = 0
 		case errors.Is(err, buffer.ErrNewerVersion):
@@ -181,10 +192,10 @@ func (p *partition) fetch(ctx context.Context) (*load, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bounds: %w", err)
 	}
-	l := &load{budget: p.f.budget, from: from}
+	l := &load{budget: p.lane.budget, from: from}
 	size := 1
 	if from < next {
-		size = int(min(readSize, max(1, p.f.budget.Limit()/4)))
+		size = int(min(readSize, max(1, l.budget.Limit()/4)))
 		if err := l.pay(ctx, int64(size)); err != nil {
 			return nil, err
 		}
@@ -198,6 +209,7 @@ func (p *partition) fetch(ctx context.Context) (*load, error) {
 		l.batch.Release()
 		return nil, err
 	}
+	l.last = l.batch.Next >= next
 	return l, nil
 }
 
@@ -210,50 +222,69 @@ func (p *partition) aim(ctx context.Context) (context.Context, buffer.Offset, co
 	return ctx, p.claimed.NextGap(0).From, cancel
 }
 
-// dispatch sends the blocks of l on their way, each as soon as a node has room.
+// dispatch sends the blocks of l on their way, in parcels, each as soon as a node has room: what goes as it came block by block, and
+// then the small records of all blocks together.
 func (p *partition) dispatch(ctx context.Context, l *load) error {
 	p.lose(l.batch.Lost)
 	blocks, ok := p.claim(l)
 	l.holders.Store(int64(len(blocks)) + 1) // one for the loop
 	defer l.drop()
-	for i := range blocks {
-		if err := p.send(ctx, l, &blocks[i]); err != nil {
-			p.unclaim(blocks[i:])
-			l.holders.Add(-int64(len(blocks) - i)) // the loop's is still there
-			return err
+	p.sorting.begin(p)
+	sent, err := 0, error(nil)
+	for sent < len(blocks) && err == nil {
+		var s *shipment
+		if s, err = p.open(l, &blocks[sent]); err == nil {
+			sent++
+			err = p.sorting.block(ctx, s)
 		}
 	}
-	if !ok { // or it would be asked for the same over and over
+	p.unclaim(blocks[sent:])
+	l.holders.Add(-int64(len(blocks) - sent)) // the loop's is still there
+	err = cmp.Or(err, p.sorting.end(ctx, l))
+	if err == nil && !ok { // or it would be asked for the same over and over
 		return fmt.Errorf("read from offset %d: there came neither that block nor word of its loss", l.from)
 	}
-	return nil
+	return err
 }
 
-// send sends one block on its way. An error means that it stays where it is.
-func (p *partition) send(ctx context.Context, l *load, b *buffer.Block) error {
+// open decodes a block. There is none when it is damaged and passed over. An error means that it stays where it is.
+func (p *partition) open(l *load, b *buffer.Block) (*shipment, error) {
 	s := p.f.shipment(p, l, b)
 	var err error
-	if s.pending, err = buffer.DecodeBlock(b.Data, s.records[:0]); err != nil {
-		p.f.recycle(s)
-		if errors.Is(err, buffer.ErrNewerVersion) {
-			return fmt.Errorf("block %d: %w", b.Offset, err)
+	if s.records, err = buffer.DecodeBlock(b.Data, s.records[:0]); err == nil {
+		s.left = len(s.records)
+		for i := range s.records {
+			s.samples += s.records[i].Samples
 		}
-		p.pass(b, err)
-		l.drop()
-		return nil
+		return s, nil
 	}
-	s.records = s.pending
-	if err := p.f.parked.wait(ctx); err != nil {
-		p.f.recycle(s)
+	p.f.recycle(s)
+	if errors.Is(err, buffer.ErrNewerVersion) {
+		return nil, fmt.Errorf("block %d: %w", b.Offset, err)
+	}
+	p.pass(b, err)
+	l.drop()
+	return nil, nil //nolint:nilnil // said above
+}
+
+// ship sends a parcel on its way, into the line for its node if there is no room yet. It returns when only a few of the partition's
+// are in the line: two for each node, so that one that is busy keeps no other waiting, and with one node none at all. An error,
+// which is ctx's, means that the parcel was given up, or may be.
+func (p *partition) ship(ctx context.Context, c *parcel) error {
+	c.pending = c.items
+	if err := p.lane.parked.below(ctx, maxParked); err != nil {
+		c.abandon()
 		return err
 	}
-	permit, err := p.f.fleet.acquire(ctx, b.Offset, nil)
-	if err != nil {
-		p.f.recycle(s)
-		return err
+	w := c.want()
+	p.line.enter()
+	p.f.fleet.queue(w)
+	p.ships.Go(func() { c.run(ctx, w, p.line.leave) })
+	most := 1
+	if n := p.f.fleet.size(); n > 1 {
+		most = 2 * n
 	}
-	p.ships.Go(func() { s.run(ctx, permit) })
-	return nil
+	return p.line.below(ctx, most)
 }
 
 // claim marks the blocks of l as taken and returns those that were not taken already. ok means that the first offset asked for

@@ -2,19 +2,18 @@ package forward
 
 import (
 	"context"
-	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/memory"
 )
 
-// maxRecycled is the most records whose memory is kept for the next block: a block of tiny records has thousands.
-const maxRecycled = 1024
-
 // A load is what one read brought. Its bytes are given back, to the Store and to the budget, when none of its blocks needs them.
 type load struct {
 	from    buffer.Offset // where it was read
+	last    bool          // nothing behind it was there yet
 	batch   buffer.Batch
 	holders atomic.Int64
 	budget  *memory.Budget
@@ -62,19 +61,19 @@ func (l *load) drop() {
 	}
 }
 
-// A shipment is a block on its way.
+// A shipment is a block on its way: it has arrived when each of its records has, in whatever parcel.
 type shipment struct {
 	part    *partition
 	load    *load
 	offset  buffer.Offset
-	records []buffer.Record // all of the block's, in the order of trying
-	pending []buffer.Record // those that no node has taken yet
-	samples int             // that nodes have taken
-	tickets []ticket        // one for each visit in which a node took something
+	records []buffer.Record
+	samples int
 
-	suspects int  // how many of pending have been refused before; they are the last ones
-	rounds   int  // how often nothing but suspects was left
-	parked   bool // since something was refused
+	mu         sync.Mutex
+	left       int      // records that are neither taken nor given up
+	tickets    []ticket // of the visits in which a node took some
+	incomplete bool     // some were given up
+	parked     bool     // since something was refused
 }
 
 func (f *Forwarder) shipment(p *partition, l *load, b *buffer.Block) *shipment {
@@ -90,108 +89,51 @@ func (f *Forwarder) recycle(s *shipment) {
 	}
 	clear(s.records)
 	clear(s.tickets)
-	*s = shipment{records: s.records[:0], tickets: s.tickets[:0]}
+	s.part, s.load, s.records, s.tickets = nil, nil, s.records[:0], s.tickets[:0]
+	s.samples, s.left, s.incomplete, s.parked = 0, 0, false, false
 	f.shipments.Put(s)
 }
 
-// run takes the block to one node after the other until all its records are sent or ctx ends. All records go to the same node as
-// long as that takes them.
-func (s *shipment) run(ctx context.Context, permit permit) {
-	p := s.part
-	defer func() {
-		if s.parked {
-			p.f.parked.leave()
-		}
-		s.load.drop()
-		p.f.recycle(s)
-	}()
-	for {
-		fail := s.visit(permit)
-		p.f.fleet.done(permit, fail)
-		if fail == nil {
-			p.sent(s.offset, s.samples, s.tickets)
-			return
-		}
-		if fail.kind == cut || !s.rest(ctx, fail) {
-			return
-		}
-		p.metrics.retries.Inc()
-		var err error
-		if permit, err = p.f.fleet.acquire(ctx, s.offset, permit.node); err != nil {
-			return
-		}
+// taken is called when a node has taken a record of s. Of all records that one visit brought the ticket is the same.
+func (s *shipment) taken(t ticket) {
+	s.mu.Lock()
+	if !slices.Contains(s.tickets, t) {
+		s.tickets = append(s.tickets, t)
 	}
+	s.less()
 }
 
-// visit sends what is pending to one node. The failure is why something still is.
-func (s *shipment) visit(permit permit) *failure {
-	v := newVisit(s.part.sending, permit.node, s.part.f.cfg.Timeout)
-	defer v.close()
-	var last *failure
-	took := false
-	for n := len(s.pending); n > 0; n-- { // a record that is refused again comes to stand behind these
-		fail := v.post(&s.pending[0])
-		switch {
-		case fail == nil:
-			if !took {
-				s.part.f.fleet.answered(permit)
-				s.tickets = append(s.tickets, permit.ticket)
-				took = true
-			}
-			s.taken()
-		case fail.kind == refused && s.onlySuspects():
-			s.refuse(v, fail)
-			fail.kind = refusedAgain
-			last = fail
-		case fail.kind == refused:
-			s.refuse(v, fail)
-			s.suspects++
-			return fail
-		default:
-			return fail
-		}
-	}
-	return last
+// abandoned is called when a record of s has been given up.
+func (s *shipment) abandoned() {
+	s.mu.Lock()
+	s.incomplete = true
+	s.less()
 }
 
-// onlySuspects says whether all that is pending has been refused before.
-func (s *shipment) onlySuspects() bool { return s.suspects == len(s.pending) }
-
-// taken is called when a node has taken the first record that is pending.
-func (s *shipment) taken() {
-	if s.onlySuspects() {
-		s.suspects--
+// less counts a record less. After the last nobody uses s any more. s.mu is held, and is not afterwards.
+func (s *shipment) less() {
+	s.left--
+	left := s.left
+	s.mu.Unlock()
+	if left > 0 {
+		return
 	}
-	s.samples += s.pending[0].Samples
-	s.pending = s.pending[1:]
+	if !s.incomplete {
+		s.part.sent(s.offset, s.samples, s.tickets)
+	}
+	if s.parked {
+		s.part.lane.parked.leave()
+	}
+	s.load.drop()
+	s.part.f.recycle(s)
 }
 
-// refuse puts the record that was refused behind the others of its block, so that it does not keep them.
-func (s *shipment) refuse(v *visit, fail *failure) {
-	r := s.pending[0]
-	copy(s.pending, s.pending[1:])
-	s.pending[len(s.pending)-1] = r
+// park counts s among the blocks with refused records.
+func (s *shipment) park() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.parked {
 		s.parked = true
-		s.part.f.parked.enter()
+		s.part.lane.parked.enter()
 	}
-	level, what := slog.LevelError, "a node has refused a record; the node is left alone for a while, and the record is kept and sent to another one"
-	if s.onlySuspects() {
-		level, what = slog.LevelWarn, "a record was refused again; it is kept and will be tried again"
-	}
-	s.part.log.Log(context.Background(), level, what,
-		"node", v.node.name, "url", masked(v.node.url(r.Tenant)), "err", fail, "advice", advice(fail.status),
-		"tenant", r.Tenant, "offset", s.offset, "bytes", len(r.Payload), "samples", r.Samples)
-}
-
-// rest waits before the next visit, if all that is pending has been refused, and says whether there is to be one.
-func (s *shipment) rest(ctx context.Context, fail *failure) bool {
-	if fail.kind == failed || !s.onlySuspects() {
-		return ctx.Err() == nil
-	}
-	s.rounds++
-	if s.rounds == 1 { // another node may take it at once
-		return ctx.Err() == nil
-	}
-	return sleep(ctx, s.part.f.backoff.after(s.rounds-1))
 }

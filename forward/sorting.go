@@ -1,0 +1,115 @@
+package forward
+
+import (
+	"context"
+	"time"
+)
+
+// packPause is how long a partition waits for more small records when all that there were together made no full request. The
+// first one after a silence does not wait. vmagent waits for 1 s (-remoteWrite.flushInterval).
+const packPause = 200 * time.Millisecond
+
+// A sorting makes parcels of the records of blocks that were read together. It is for one goroutine.
+type sorting struct {
+	part  *partition
+	place placement
+	loose []*parcel // by node: what goes as it came, of one block; nil where there is none
+	small []*parcel // by node: what is packed, of all blocks
+	full  []*parcel // the same, cut into requests
+
+	records, packed, rows int
+	// sparse: most records were small, and there were too few of them for one request. More of them at a time would cost less.
+	sparse bool
+}
+
+// begin starts with the nodes that there are now.
+func (s *sorting) begin(p *partition) {
+	s.part, s.sparse = p, false
+	s.records, s.packed, s.rows = 0, 0, 0
+	p.f.fleet.place(&s.place)
+	n := max(1, len(s.place.nodes))
+	s.loose, s.small = cleared(s.loose, n), cleared(s.small, n)
+}
+
+func cleared(list []*parcel, n int) []*parcel {
+	if cap(list) < n {
+		return make([]*parcel, n)
+	}
+	list = list[:n]
+	clear(list)
+	return list
+}
+
+// block takes in one block, which may be nil, and ships what goes as it came. After an error, which is ctx's, it has given up some.
+func (s *sorting) block(ctx context.Context, b *shipment) error {
+	if b == nil {
+		return nil
+	}
+	pack := s.part.f.cfg.Pack
+	for i := range b.records {
+		r := &b.records[i]
+		home := s.place.home(r.Tenant, r.Samples)
+		list := s.loose
+		if pack && small(r) && s.place.takesPacks(home) {
+			list = s.small
+			s.packed++
+			s.rows += r.Samples
+		}
+		if list[home] == nil {
+			list[home] = s.part.f.parcel(s.part, s.place.node(home))
+		}
+		list[home].add(item{Record: r, of: b})
+	}
+	s.records += len(b.records)
+	return s.ship(ctx, s.loose)
+}
+
+// ship ships the parcels of the list. After an error the rest is given up.
+func (s *sorting) ship(ctx context.Context, list []*parcel) error {
+	var err error
+	for i, c := range list {
+		if c == nil {
+			continue
+		}
+		list[i] = nil
+		if err == nil {
+			err = s.part.ship(ctx, c)
+			continue
+		}
+		c.pending = c.items
+		c.abandon()
+	}
+	return err
+}
+
+// end ships the small records of all blocks.
+func (s *sorting) end(ctx context.Context, l *load) error {
+	s.sparse = l.last && s.packed > 0 && 2*s.packed >= s.records && s.rows < packRows
+	for i, c := range s.small {
+		if c != nil {
+			sortByTenant(c.items)
+			s.small[i] = nil
+			s.full = s.cut(s.full, c)
+		}
+	}
+	err := s.ship(ctx, s.full)
+	s.full = s.full[:0]
+	return err
+}
+
+// cut appends c to list, as parcels of what one request may have.
+func (s *sorting) cut(list []*parcel, c *parcel) []*parcel {
+	for c != nil {
+		n, rows, size := 0, 0, 0
+		for ; n < len(c.items); n++ {
+			r := c.items[n].Record
+			rows, size = rows+r.Samples, size+unpackedSize(r)
+			if n > 0 && (rows > packRows || size > packBytes) {
+				break
+			}
+		}
+		list = append(list, c)
+		c = c.split(n)
+	}
+	return list
+}
