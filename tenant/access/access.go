@@ -181,7 +181,7 @@ func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, er
 
 // ask asks those who know credentials that are in no table.
 func (a *Access) ask(ctx context.Context, r *http.Request, s *shown) (allower, error) {
-	if a.tokens != nil && s.kind == Bearer && token.Looks(s.token) {
+	if a.tokens != nil && s.kind == bearer && token.Looks(s.token) {
 		return a.verify(ctx, s)
 	}
 	c, ok := s.question(r)
@@ -230,19 +230,22 @@ func (a *Access) Profile(id tenant.ID) *tenant.Profile { return a.table.Load().p
 
 // A Description is what the status API tells of a tenant.
 type Description struct {
-	Profile *tenant.Profile
-	// Listed says whether the file has the tenant.
-	Listed bool
+	Name string `json:"name,omitempty"`
+	// Listed says whether the file has the tenant. One that it does not have is what it says of all tenants.
+	Listed bool              `json:"listed"`
+	Plan   *tenant.Plan      `json:"plan,omitempty"` // nil is no limit
+	Tags   map[string]string `json:"tags,omitempty"`
+	Drop   []string          `json:"drop,omitempty"`
 	// Credentials are those of the file that may write for this tenant and are not trusted to name tenants in data.
-	Credentials []Use
+	Credentials []Use `json:"credentials,omitempty"`
 }
 
 // A Use is when a credential was used last.
 type Use struct {
-	Name string
-	Kind Kind
-	// Last is zero when the credential was not used since the process started.
-	Last time.Time
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	// LastUsed is zero when the credential was not used since the process started.
+	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
 // Describe tells what is known of a tenant.

@@ -14,42 +14,31 @@ import (
 	"github.com/ingestgw/ingestgw/tenant/directory"
 )
 
-// A Kind is how a credential is shown.
-type Kind uint8
+// A kind is how a credential is shown.
+type kind uint8
 
-// The kinds of credentials.
 const (
-	Bearer  Kind = iota + 1 // Authorization: Bearer …
-	Basic                   // Authorization: Basic …
-	Subject                 // the subject of a TLS client certificate
-	SAN                     // a name that a TLS client certificate is for
+	bearer  kind = iota + 1 // Authorization: Bearer …
+	basic                   // Authorization: Basic …
+	subject                 // the subject of a TLS client certificate
+	san                     // a name that a TLS client certificate is for
 )
 
-func (k Kind) String() string {
-	switch k {
-	case Bearer:
-		return "bearer"
-	case Basic:
-		return "basic"
-	case Subject:
-		return "certificate subject"
-	case SAN:
-		return "certificate SAN"
-	}
-	return "unknown"
+func (k kind) String() string {
+	return [...]string{"unknown", bearer: "bearer", basic: "basic", subject: "certificate subject", san: "certificate SAN"}[k]
 }
 
-// A Digest stands for a credential wherever it is kept. The secret cannot be told from it, as long as secrets are long and random.
-type Digest [sha256.Size]byte
+// A digest stands for a credential wherever it is kept. The secret cannot be told from it, as long as secrets are long and random.
+type digest [sha256.Size]byte
 
 // index is enough of a digest to find it by.
-func (d *Digest) index() uint64 { return binary.LittleEndian.Uint64(d[:]) }
+func (d *digest) index() uint64 { return binary.LittleEndian.Uint64(d[:]) }
 
 // bearerDigest is the SHA-256 of the token, as the file has it in bearer_sha256.
-func bearerDigest(token string) Digest { return sha256.Sum256([]byte(token)) }
+func bearerDigest(token string) digest { return sha256.Sum256([]byte(token)) }
 
 // basicDigest is that of a user and the SHA-256 of the password, which the file has in password_sha256.
-func basicDigest(user string, password [sha256.Size]byte) Digest {
+func basicDigest(user string, password [sha256.Size]byte) digest {
 	b := make([]byte, 0, 128)
 	b = append(b, password[:]...)
 	b = append(b, user...)
@@ -57,16 +46,16 @@ func basicDigest(user string, password [sha256.Size]byte) Digest {
 }
 
 // nameDigest is that of a certificate's subject or SAN, which are no secrets: the authority that signed it is who vouches.
-func nameDigest(name string) Digest { return sha256.Sum256([]byte(name)) }
+func nameDigest(name string) digest { return sha256.Sum256([]byte(name)) }
 
 // A credential is one that a table knows. Tables that follow each other share those that have not changed.
 type credential struct {
 	sender  tenant.Sender // Tenant is missing when there are several
-	digest  Digest
+	digest  digest
 	several *grant // instead of sender.Tenant
 	sibling *credential
 	used    atomic.Uint32 // unix time of the last use, in seconds
-	kind    Kind
+	kind    kind
 }
 
 func (c *credential) allow(n Name) (*tenant.Sender, error) {
@@ -79,7 +68,7 @@ func (c *credential) allow(n Name) (*tenant.Sender, error) {
 	return &c.sender, nil
 }
 
-func (c *credential) is(k Kind, d *Digest) bool {
+func (c *credential) is(k kind, d *digest) bool {
 	return c.kind == k && subtle.ConstantTimeCompare(c.digest[:], d[:]) == 1
 }
 
@@ -99,8 +88,8 @@ func (c *credential) use(now time.Time) {
 
 // A shown credential is what a request has with it.
 type shown struct {
-	kind        Kind
-	digest      Digest
+	kind        kind
+	digest      digest
 	token       string            // of kind Bearer
 	certificate *certificateNames // of kind Subject, which stands for both kinds that certificates have
 }
@@ -114,7 +103,7 @@ func credentialOf(r *http.Request) (s shown, given bool) {
 		if names == nil {
 			return shown{}, false
 		}
-		return shown{kind: Subject, digest: nameDigest(names.subject), certificate: names}, true
+		return shown{kind: subject, digest: nameDigest(names.subject), certificate: names}, true
 	}
 	if len(headers) > 1 {
 		return shown{}, true
@@ -123,10 +112,10 @@ func credentialOf(r *http.Request) (s shown, given bool) {
 	switch rest = strings.Trim(rest, " "); {
 	case rest == "":
 	case strings.EqualFold(scheme, "Bearer"):
-		return shown{kind: Bearer, digest: bearerDigest(rest), token: rest}, true
+		return shown{kind: bearer, digest: bearerDigest(rest), token: rest}, true
 	case strings.EqualFold(scheme, "Basic"):
 		if user, password, ok := r.BasicAuth(); ok {
-			return shown{kind: Basic, digest: basicDigest(user, sha256.Sum256([]byte(password)))}, true
+			return shown{kind: basic, digest: basicDigest(user, sha256.Sum256([]byte(password)))}, true
 		}
 	}
 	return shown{}, true
@@ -135,12 +124,12 @@ func credentialOf(r *http.Request) (s shown, given bool) {
 // question is what the directory is asked about s, which r shows.
 func (s *shown) question(r *http.Request) (c directory.Credential, ok bool) {
 	switch s.kind {
-	case Bearer:
+	case bearer:
 		return directory.BearerToken(s.token), true
-	case Basic:
+	case basic:
 		user, password, _ := r.BasicAuth()
 		return directory.BasicAuth(user, password), true
-	case Subject:
+	case subject:
 		return directory.ClientCertificate(r.TLS.VerifiedChains[0][0]), true
 	}
 	return directory.Credential{}, false

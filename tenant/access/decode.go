@@ -21,8 +21,8 @@ var errKey = errors.New("unknown key")
 
 // readFields calls set for each key of a mapping. Keys that stand twice, and those for which set returns errKey, are faults.
 func (v value) readFields(set func(key string, field value) error) error {
-	if v.kind() != mapping {
-		return v.faultf("want a mapping of keys and values, got %s", v.kind())
+	if v.shape() != mapping {
+		return v.faultf("want a mapping of keys and values, got %s", v.shape())
 	}
 	var room [16]string
 	seen := room[:0] // no mapping has as many keys that are known
@@ -53,16 +53,16 @@ func (v value) at(err error) error {
 
 // text returns what a scalar says. It points into the file: whoever keeps it clones it.
 func (v value) text() (string, error) {
-	if v.kind() != scalar {
-		return "", v.faultf("want a text, got %s", v.kind())
+	if v.shape() != scalar {
+		return "", v.faultf("want a text, got %s", v.shape())
 	}
 	return v[0].text, nil
 }
 
 // readList calls one for each item of a list.
 func (v value) readList(one func(item value) error) error {
-	if v.kind() != list {
-		return v.faultf("want a list, got %s", v.kind())
+	if v.shape() != list {
+		return v.faultf("want a list, got %s", v.shape())
 	}
 	for item := range v.items() {
 		if err := one(item); err != nil {
@@ -86,8 +86,8 @@ func (v value) number() (float64, error) {
 		return 0, err
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return 0, v.faultf("want a number, got %.100q", text)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
+		return 0, v.faultf("want a number, 0 or more, got %.100q", text)
 	}
 	return n, nil
 }
@@ -109,7 +109,7 @@ func (v value) count() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n < 0 || n > math.MaxInt32 || n != math.Trunc(n) {
+	if n > math.MaxInt32 || n != math.Trunc(n) {
 		return 0, v.faultf("want a whole number from 0 to %d, got %v", math.MaxInt32, n)
 	}
 	return int(n), nil
@@ -216,11 +216,11 @@ func (c *common) same(o *common) bool {
 }
 
 func (c *common) readPlans(v value) error {
-	if v.kind() == null {
+	if v.shape() == null {
 		return nil
 	}
-	if v.kind() != mapping {
-		return v.faultf("want a mapping from names to limits, got %s", v.kind())
+	if v.shape() != mapping {
+		return v.faultf("want a mapping from names to limits, got %s", v.shape())
 	}
 	for key, field := range v.fields() {
 		name := strings.Clone(key[0].text)
@@ -228,7 +228,7 @@ func (c *common) readPlans(v value) error {
 			return key.faultf("plan %q: want a name that stands once", name)
 		}
 		var one plan
-		if field.kind() != null {
+		if field.shape() != null {
 			if err := one.limits.read(field); err != nil {
 				return err
 			}
@@ -247,7 +247,7 @@ func (c *common) readPlans(v value) error {
 }
 
 func (c *common) readDefaults(v value) error {
-	if v.kind() == null {
+	if v.shape() == null {
 		return nil
 	}
 	return v.readFields(func(key string, field value) (err error) {
@@ -285,8 +285,8 @@ func (c *common) readDefaults(v value) error {
 
 // texts reads a mapping from text to text, which it clones.
 func (v value) texts() (map[string]string, error) {
-	if v.kind() != mapping {
-		return nil, v.faultf("want a mapping from names to values, got %s", v.kind())
+	if v.shape() != mapping {
+		return nil, v.faultf("want a mapping from names to values, got %s", v.shape())
 	}
 	m := make(map[string]string)
 	for key, field := range v.fields() {
@@ -501,10 +501,10 @@ func (r *reading) credentialField(c *credential, key string, v value) (err error
 	}
 	switch key {
 	case "bearer_sha256":
-		c.kind = Bearer
+		c.kind = bearer
 		c.digest, err = v.sha256()
 	case "basic":
-		c.kind = Basic
+		c.kind = basic
 		c.digest, err = v.basic()
 	case "certificate":
 		c.kind, c.digest, err = v.certificate()
@@ -528,7 +528,7 @@ func (r *reading) finish(v value, c *credential) error {
 // nothing is the SHA-256 of no bytes, which somebody may have taken for that of a secret.
 var nothing = bearerDigest("")
 
-func (v value) sha256() (d Digest, err error) {
+func (v value) sha256() (d digest, err error) {
 	text, err := v.text()
 	if err != nil {
 		return d, err
@@ -547,38 +547,38 @@ func (v value) sha256() (d Digest, err error) {
 	return d, nil
 }
 
-func (v value) basic() (Digest, error) {
+func (v value) basic() (digest, error) {
 	var user, password value
-	var digest Digest
+	var hash digest
 	err := v.readFields(func(key string, field value) (err error) {
 		switch key {
 		case "user":
 			user = field
 		case "password_sha256":
 			password = field
-			digest, err = field.sha256()
+			hash, err = field.sha256()
 		default:
 			return errKey
 		}
 		return err
 	})
 	if err != nil {
-		return Digest{}, err
+		return digest{}, err
 	}
 	if user == nil || password == nil {
-		return Digest{}, v.faultf("want user and password_sha256")
+		return digest{}, v.faultf("want user and password_sha256")
 	}
 	name, err := user.text()
 	if err != nil {
-		return Digest{}, err
+		return digest{}, err
 	}
 	if name == "" || strings.Contains(name, ":") {
-		return Digest{}, user.faultf("user %q: want a name without a colon", name)
+		return digest{}, user.faultf("user %q: want a name without a colon", name)
 	}
-	return basicDigest(name, digest), nil
+	return basicDigest(name, hash), nil
 }
 
-func (v value) certificate() (k Kind, d Digest, err error) {
+func (v value) certificate() (k kind, d digest, err error) {
 	err = v.readFields(func(key string, field value) error {
 		if key != "subject" && key != "san" {
 			return errKey
@@ -590,9 +590,9 @@ func (v value) certificate() (k Kind, d Digest, err error) {
 		if k != 0 || text == "" {
 			return field.faultf("want either a subject or a san")
 		}
-		k = Subject
+		k = subject
 		if key == "san" {
-			k = SAN
+			k = san
 			if !strings.ContainsAny(text, "@/") { // names of hosts have no case
 				text = strings.ToLower(text)
 			}

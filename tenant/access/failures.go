@@ -71,7 +71,7 @@ type proven struct {
 	now, before map[uint64]struct{}
 }
 
-func (p *proven) has(d *Digest) bool {
+func (p *proven) has(d *digest) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if _, ok := p.now[d.index()]; ok {
@@ -81,7 +81,7 @@ func (p *proven) has(d *Digest) bool {
 	return ok
 }
 
-func (p *proven) add(d *Digest) {
+func (p *proven) add(d *digest) {
 	p.mu.RLock()
 	_, ok := p.now[d.index()]
 	p.mu.RUnlock()

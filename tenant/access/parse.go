@@ -48,7 +48,7 @@ type top struct{ tenants, credentials value }
 
 func (b *builder) readTop(root value) (top, error) {
 	var t top
-	if root.kind() == null {
+	if root.shape() == null {
 		return t, nil
 	}
 	var plans, defaults value
@@ -79,7 +79,7 @@ func (b *builder) readTop(root value) (top, error) {
 // addRest reads what the library has, and adds that and what was read from lines.
 func (b *builder) addRest(r *reading, t top, inJSON []found) {
 	var tenants, credentials []found
-	if t.tenants.kind() != null {
+	if t.tenants.shape() != null {
 		b.faults.add(t.tenants.readList(func(item value) error {
 			e, err := r.tenant(item)
 			b.faults.add(err)
@@ -90,7 +90,7 @@ func (b *builder) addRest(r *reading, t top, inJSON []found) {
 		}))
 	}
 	b.add(inJSON, tenants)
-	if t.credentials.kind() != null {
+	if t.credentials.shape() != null {
 		b.faults.add(t.credentials.readList(func(item value) error {
 			c, err := r.shared(b.table, item)
 			b.faults.add(err)
@@ -173,7 +173,7 @@ func (l *line) check(t *tape, previous *table) {
 	}
 	l.hash = maphash.String(seed, l.item) | 1
 	for key, field := range value(*t).fields() {
-		if key[0].text != "id" || field.kind() != scalar {
+		if key[0].text != "id" || field.shape() != scalar {
 			continue
 		}
 		id, err := tenant.Parse(field[0].text)

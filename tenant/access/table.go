@@ -46,14 +46,14 @@ func (t *table) find(s *shown) *credential {
 	}
 	for _, name := range s.certificate.sans {
 		d := nameDigest(name)
-		if c := t.get(SAN, &d); c != nil {
+		if c := t.get(san, &d); c != nil {
 			return c
 		}
 	}
 	return nil
 }
 
-func (t *table) get(k Kind, d *Digest) *credential {
+func (t *table) get(k kind, d *digest) *credential {
 	if c := t.credentials[d.index()]; c != nil && c.is(k, d) {
 		return c
 	}
@@ -118,7 +118,17 @@ func withTags(p *tenant.Profile, tags map[string]string) (*tenant.Profile, error
 }
 
 func (t *table) describe(id tenant.ID) Description {
-	d := Description{Profile: t.profile(id)}
+	p := t.profile(id)
+	d := Description{Name: p.Name, Plan: p.Plan}
+	for name, value := range p.Tags.All() {
+		if d.Tags == nil {
+			d.Tags = make(map[string]string)
+		}
+		d.Tags[string(name)] = string(value)
+	}
+	for _, rule := range p.Drop {
+		d.Drop = append(d.Drop, rule.String())
+	}
 	if e := t.tenants[id]; e != nil {
 		d.Listed = true
 		for c := e.first; c != nil; c = c.sibling {
@@ -134,7 +144,7 @@ func (t *table) describe(id tenant.ID) Description {
 }
 
 func (c *credential) describe() Use {
-	return Use{Name: c.sender.Credential, Kind: c.kind, Last: c.lastUse()}
+	return Use{Name: c.sender.Credential, Kind: c.kind.String(), LastUsed: c.lastUse()}
 }
 
 // A builder makes a table of what was read. What is wrong is gathered in faults.

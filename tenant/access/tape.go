@@ -16,33 +16,33 @@ import (
 type tape []node
 
 type node struct {
-	text string // of a scalar, as written, without quotes
-	line int32
-	size int32 // nodes of the subtree, this one included
-	kind kind
+	text  string // of a scalar, as written, without quotes
+	line  int32
+	size  int32 // nodes of the subtree, this one included
+	shape shape
 }
 
-type kind uint8
+type shape uint8
 
 const (
-	null kind = iota
+	null shape = iota
 	scalar
 	list
 	mapping // keys and values by turns; a key is a scalar
 )
 
-func (k kind) String() string {
+func (k shape) String() string {
 	return [...]string{null: "nothing", scalar: "a single value", list: "a list", mapping: "a mapping"}[k]
 }
 
 // A value is the part of a tape that is one subtree. The zero value is nothing.
 type value []node
 
-func (v value) kind() kind {
+func (v value) shape() shape {
 	if len(v) == 0 {
 		return null
 	}
-	return v[0].kind
+	return v[0].shape
 }
 
 func (v value) line() int {
@@ -137,9 +137,9 @@ func (p *jsonReader) value(depth int) bool {
 }
 
 // within reads an object or a list, whose elements are what one reads.
-func (p *jsonReader) within(k kind, end byte, one func() bool) bool {
+func (p *jsonReader) within(k shape, end byte, one func() bool) bool {
 	at := len(p.tape)
-	p.tape = append(p.tape, node{line: p.line, kind: k})
+	p.tape = append(p.tape, node{line: p.line, shape: k})
 	p.rest = p.rest[1:]
 	for first := true; !p.next(end); first = false {
 		if !first && !p.next(',') || !one() {
@@ -201,8 +201,8 @@ func isNumber(s string) bool {
 	return s != "" && s[0] >= '0' && s[0] <= '9' && strings.Trim(s, "0123456789.") == ""
 }
 
-func (p *jsonReader) scalar(k kind, text string) {
-	p.tape = append(p.tape, node{text: text, line: p.line, size: 1, kind: k})
+func (p *jsonReader) scalar(k shape, text string) {
+	p.tape = append(p.tape, node{text: text, line: p.line, size: 1, shape: k})
 }
 
 func (p *jsonReader) space() {
@@ -257,15 +257,23 @@ func namingLine(err error, text string) error {
 }
 
 type yamlReader struct {
-	tape tape
-	left int
+	tape  tape
+	left  int // nodes that may follow
+	depth int
 }
+
+// maxYAMLDepth is far more than the file has any use for. An alias within what it names would be endless.
+const maxYAMLDepth = 32
 
 // append writes n down. line is where it is used, which for what an alias names is not where it stands.
 func (t *yamlReader) append(n *yaml.Node, line int) error {
 	if t.left--; t.left < 0 {
 		return &fault{line: line, err: fmt.Errorf("aliases make the file too large")}
 	}
+	if t.depth++; t.depth > maxYAMLDepth {
+		return &fault{line: line, err: fmt.Errorf("nested too deeply")}
+	}
+	defer func() { t.depth-- }()
 	at := len(t.tape)
 	switch n.Kind {
 	case yaml.DocumentNode:
@@ -273,15 +281,15 @@ func (t *yamlReader) append(n *yaml.Node, line int) error {
 	case yaml.AliasNode:
 		return t.appendAlias(n, line)
 	case yaml.ScalarNode:
-		one := node{text: n.Value, kind: scalar}
+		one := node{text: n.Value, shape: scalar}
 		if n.ShortTag() == "!!null" {
-			one = node{kind: null}
+			one = node{shape: null}
 		}
 		t.tape = append(t.tape, one)
 	case yaml.SequenceNode:
-		t.tape = append(t.tape, node{kind: list})
+		t.tape = append(t.tape, node{shape: list})
 	case yaml.MappingNode:
-		t.tape = append(t.tape, node{kind: mapping})
+		t.tape = append(t.tape, node{shape: mapping})
 	default:
 		return &fault{line: line, err: fmt.Errorf("YAML of a kind that is not known here")}
 	}
