@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"net"
@@ -43,11 +44,12 @@ type shelf struct {
 
 	mu     sync.Mutex
 	blocks [][]byte
+	lanes  map[buffer.Lane]int // samples
 }
 
 func (s *shelf) MaxBlock() int { return cmp.Or(s.maxBlock, 64<<20) }
 
-func (s *shelf) Append(ctx context.Context, _ buffer.Lane, b *buffer.Block) error {
+func (s *shelf) Append(_ context.Context, lane buffer.Lane, b *buffer.Block) error {
 	defer b.Release()
 	if s.entered != nil {
 		s.entered <- struct{}{}
@@ -63,8 +65,19 @@ func (s *shelf) Append(ctx context.Context, _ buffer.Lane, b *buffer.Block) erro
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.blocks = append(s.blocks, bytes.Clone(b.Data))
+		if s.lanes == nil {
+			s.lanes = map[buffer.Lane]int{}
+		}
+		s.lanes[lane] += b.Samples
 	}
 	return err
+}
+
+// samples are how many there are in each lane.
+func (s *shelf) samples() map[buffer.Lane]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.lanes)
 }
 
 func (s *shelf) records(t testing.TB) []buffer.Record {
