@@ -35,6 +35,10 @@ type Config struct {
 
 	TLS credentials.ListenerConfig
 
+	Discarded bool `default:"true" desc:"Whether each tenant finds in its own account how many of its samples were refused or dropped, and why: ingest_discarded_samples_total{reason, gateway}, every 30 s, in totals since the process started or the tenant was idle for LIMIT_IDLE. Tenants of whose samples none were have no such series."`
+
+	Gateway string `desc:"Value of the label gateway of those series; each process needs another one. Empty: the name of the host."`
+
 	LabelNames string `default:"utf8" split_words:"true" desc:"Which label names are valid: utf8 (any, as Prometheus 3 sends them) or legacy ([a-zA-Z_][a-zA-Z0-9_]*, and : in metric names)."`
 }
 

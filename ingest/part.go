@@ -28,6 +28,20 @@ type part struct {
 	verdict        limit.Verdict
 }
 
+// record is p as the buffer keeps it.
+func (p *part) record(received time.Time) buffer.Record {
+	return buffer.Record{
+		Tenant:   p.profile.ID,
+		Tags:     p.tags,
+		Received: received,
+		Encoding: buffer.Snappy,
+		Series:   p.counts.Series,
+		Samples:  p.samples(),
+		Decoded:  p.decoded,
+		Payload:  p.payload,
+	}
+}
+
 // oldAfter is how old the newest sample of a request has to be for the request to count as old: its sender sends what it could not
 // send before. It goes to the bulk lane, so that what is fresh need not wait behind it.
 const oldAfter = 5 * time.Minute

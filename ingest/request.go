@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/tenant"
 	"github.com/ingestgw/ingestgw/tenant/limit"
 )
@@ -158,16 +157,7 @@ func (s *Server) store(ctx context.Context, from *origin, msg checked, held *hol
 
 // append returns when p is durable. What is not counts no longer against its tenant's limits, as its sender will send it again.
 func (s *Server) append(ctx context.Context, from *origin, p *part, release func()) error {
-	err := s.gather.Append(ctx, p.lane, buffer.Record{
-		Tenant:   p.profile.ID,
-		Tags:     p.tags,
-		Received: from.received,
-		Encoding: buffer.Snappy,
-		Series:   p.counts.Series,
-		Samples:  p.samples(),
-		Decoded:  p.decoded,
-		Payload:  p.payload,
-	}, release)
+	err := s.gather.Append(ctx, p.lane, p.record(from.received), release)
 	if err != nil {
 		p.giveBack(err)
 	}

@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +66,11 @@ func New(cfg Config, access Access, limits *limit.Registry, gather *buffer.Gathe
 	if err != nil {
 		return nil, fmt.Errorf("load the certificates of the listener for remote-write: %w", err)
 	}
+	if cfg.Gateway == "" {
+		if cfg.Gateway, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("the host has no name, set INGESTGW_INGEST_GATEWAY: %w", err)
+		}
+	}
 	s := &Server{
 		cfg:    cfg,
 		access: access,
@@ -111,6 +118,13 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve answers requests until Shutdown, and then returns nil.
 func (s *Server) Serve() error {
+	if s.cfg.Discarded {
+		ctx, cancel := context.WithCancel(context.Background())
+		var telling sync.WaitGroup
+		telling.Go(func() { s.tellDiscarded(ctx) }) // ends when Serve does, which waits for it
+		defer telling.Wait()
+		defer cancel()
+	}
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve remote-write: %w", err)
 	}

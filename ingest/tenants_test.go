@@ -413,3 +413,28 @@ func TestLimitOfOneTenantDoesNotKeepTheOthersInTheSameBody(t *testing.T) {
 		t.Errorf("by lane %v, want both samples of the other tenant and one flood", got)
 	}
 }
+
+func TestTenantsFindWhatWasRefusedInTheirOwnAccount(t *testing.T) {
+	cfg := defaults()
+	cfg.Gateway = "gw-0"
+	g := inWorld(t, cfg, &shelf{})
+	if resp, text := g.sendAs(t, "tagged", freshly(named("m"))); resp.StatusCode != 204 {
+		t.Fatalf("got %s %q", resp.Status, text)
+	}
+	if resp, text := g.sendAs(t, "dropping", freshly(named("go_gc"), named("go_threads"))); resp.StatusCode != 204 {
+		t.Fatalf("got %s %q", resp.Status, text)
+	}
+	g.shelf.blocks = nil
+	for profile, discarded := range g.limits.Discarded() {
+		if err := g.writeDiscarded(t.Context(), profile, discarded); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.want(t, "3:0 __name__=ingest_discarded_samples_total,gateway=gw-0,reason=drop_rule {}")
+}
+
+func TestTellingWhatWasRefusedEndsWithTheServer(t *testing.T) {
+	cfg := defaults()
+	cfg.Discarded = true
+	inWorld(t, cfg, &shelf{}) // Cleanup waits for Serve
+}
