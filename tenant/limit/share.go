@@ -139,8 +139,25 @@ type ear struct {
 }
 
 type heardSpeaker struct {
-	seq uint64
-	at  time.Time
+	seq    uint64 // the highest number of its messages
+	before uint64 // which of the 64 messages before were heard, one bit each, the latest being the lowest
+	at     time.Time
+}
+
+// fresh notes a message, and says whether it was not heard yet.
+func (s *heardSpeaker) fresh(seq uint64) bool {
+	if seq > s.seq {
+		s.before = s.before<<1 | 1
+		s.before <<= min(seq-s.seq-1, 64)
+		s.seq = seq
+		return true
+	}
+	bit := uint64(1) << (s.seq - seq - 1) // 0 for the latest itself, and for those of too long ago
+	if bit == 0 || s.before&bit != 0 {
+		return false
+	}
+	s.before |= bit
+	return true
 }
 
 // mostSpeakers bounds the processes that are known. Above it others are not heard.
@@ -177,13 +194,13 @@ func (e *ear) take(now time.Time, value []byte) (result string) {
 	case s == nil && len(e.speakers) >= mostSpeakers:
 		return "too_many"
 	case s == nil:
-		e.speakers[m.incarnation] = &heardSpeaker{m.seq, now}
+		e.speakers[m.incarnation] = &heardSpeaker{seq: m.seq, before: ^uint64(0), at: now}
 		e.registry.log.Debug("another process shares limits", "process", string(m.self))
 		return "first"
-	case m.seq <= s.seq:
+	case !s.fresh(m.seq):
 		return "again"
 	}
-	s.seq, s.at = m.seq, now
+	s.at = now
 	at := e.registry.since(now)
 	for one := range m.entries() {
 		if t := e.registry.find(one.id); t != nil { // what was sent to others only makes no state here: there would be no bound to it
