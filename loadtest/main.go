@@ -24,6 +24,7 @@ func commands() []command {
 		{"verify", "read everything back and list what is missing, doubled, changed, or under a wrong tenant", check},
 		{"compare", "show what many small tenants cost vminsert when their samples are packed, and when they are not", compare},
 		{"tenants", "show what very many tenants cost ingestgw: memory, CPU, and reading their file", tenants},
+		{"flood", "show what others see while one tenant sends many times its limit", floodOthers},
 		{"sink", "take everything that a gateway forwards, answer 204, and count it", sink},
 	}
 }

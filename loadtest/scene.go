@@ -100,6 +100,17 @@ func drained(ctx context.Context, gateway *stack.Process) error {
 	})
 }
 
+// inBackground runs something until stop is called, which returns how it ended. stop has to be called once.
+func inBackground(ctx context.Context, run func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }() // ends with stop, or ctx
+	return func() error {
+		cancel()
+		return <-ended
+	}
+}
+
 // eventually tries until it gets no error, and returns the last one when the time is over.
 func eventually(ctx context.Context, within time.Duration, try func() error) error {
 	deadline := time.Now().Add(within)

@@ -35,13 +35,18 @@ func openDrain(address string) (*drain, error) {
 func (d *drain) url() string { return "http://" + d.listener.Addr().String() }
 
 // serve runs until ctx ends.
-func (d *drain) serve(ctx context.Context) error {
+func (d *drain) serve(ctx context.Context) error { return serveUntil(ctx, d.server, d.listener) }
+
+// serveUntil serves until ctx ends, and cuts off what is not done then.
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { // ends with ctx, which ends at the latest when Serve has failed
 		<-ctx.Done()
-		stopped <- d.server.Close()
+		stopped <- server.Close()
 	}()
-	if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return <-stopped

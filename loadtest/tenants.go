@@ -34,7 +34,7 @@ type census struct {
 	drain  *drain
 }
 
-func tenants(ctx context.Context, args []string, out io.Writer) error {
+func tenants(ctx context.Context, args []string, out io.Writer) (err error) {
 	c := &census{crowd: crowd.Config{FirstAccount: 1, Metric: "loadtest_tenants"}}
 	flags := flag.NewFlagSet("loadtest tenants", flag.ContinueOnError)
 	flags.IntVar(&c.crowd.Tenants, "tenants", 500_000, "number of tenants")
@@ -52,7 +52,6 @@ func tenants(ctx context.Context, args []string, out io.Writer) error {
 	if c.rounds < 1 || c.window < 1 {
 		return errors.New("tenants: want at least one round and one request")
 	}
-	var err error
 	if c.scene, err = newScene(out, *gateway); err != nil {
 		return err
 	}
@@ -60,10 +59,8 @@ func tenants(ctx context.Context, args []string, out io.Writer) error {
 	if c.drain, err = openDrain("127.0.0.1:0"); err != nil {
 		return err
 	}
-	serving, stop := context.WithCancel(ctx)
-	served := make(chan error, 1)
-	go func() { served <- c.drain.serve(serving) }() // ends with stop
-	defer func() { stop(); <-served }()
+	stop := inBackground(ctx, c.drain.serve)
+	defer func() { err = errors.Join(err, stop()) }()
 	for _, mode := range list(*modes) {
 		if err := c.measure(ctx, mode); err != nil {
 			return fmt.Errorf("%s: %w", mode, err)

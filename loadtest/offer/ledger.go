@@ -54,6 +54,12 @@ func (l *Ledger) Tenant(i int) string { return fmt.Sprintf("%d:0", l.Config.Firs
 // Timestamp is a round's, in milliseconds.
 func (l *Ledger) Timestamp(round int) int64 { return l.Start + int64(round)*l.Step }
 
+// Due is when the sample of a tenant's series in a round was to be sent. It means nothing when Config.Rate is 0.
+func (l *Ledger) Due(tenant, series, round int) time.Time {
+	n := round*l.Config.Tenants*l.Config.requests() + l.request(tenant, series)
+	return time.UnixMilli(l.Start).Add(l.Config.after(n))
+}
+
 // Round is the inverse of Timestamp; ok is false when no round has that timestamp.
 func (l *Ledger) Round(timestamp int64) (round int, ok bool) {
 	since := timestamp - l.Start

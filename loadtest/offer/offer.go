@@ -77,6 +77,11 @@ func (cfg *Config) step() time.Duration {
 	return max(time.Millisecond, time.Duration(perRound/cfg.Rate*1000)*time.Millisecond)
 }
 
+// after is how long after the start the n-th request is due.
+func (cfg *Config) after(n int) time.Duration {
+	return time.Duration(float64(n) * float64(cfg.PerRequest) / cfg.Rate * float64(time.Second))
+}
+
 // A Report is what became of what was sent.
 type Report struct {
 	// Acknowledged and Refused count samples. Refused ones got a 4xx, or nothing better for as long as Config.Patience.
@@ -159,7 +164,7 @@ func (r *run) schedule(ctx context.Context, turns chan<- turn) {
 	for n := 0; r.cfg.Rounds == 0 || n < r.cfg.Rounds*perRound; n++ {
 		due := time.Now()
 		if r.cfg.Rate > 0 {
-			due = r.began.Add(time.Duration(float64(n) * float64(r.cfg.PerRequest) / r.cfg.Rate * float64(time.Second)))
+			due = r.began.Add(r.cfg.after(n))
 			if !wait(ctx, time.Until(due)) {
 				return
 			}

@@ -119,6 +119,32 @@ func TestRefusedRequestComesAgainUntilPatienceEnds(t *testing.T) {
 	}
 }
 
+func TestSamplesAreSentWhenTheyAreDue(t *testing.T) {
+	var mu sync.Mutex
+	came := map[string]time.Time{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		came[r.URL.Path] = time.Now() // the last time
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer server.Close()
+	cfg := config(server.URL)
+	cfg.Tenants, cfg.Series, cfg.PerRequest, cfg.Rounds, cfg.Rate = 2, 3, 3, 4, 100 // a request every 30 ms
+	ledger, report, err := Run(t.Context(), cfg)
+	if err != nil || report.Refused != 0 {
+		t.Fatal(report, err)
+	}
+	for tenant, path := range []string{"/insert/5:0/prometheus/api/v1/write", "/insert/6:0/prometheus/api/v1/write"} {
+		if early := ledger.Due(tenant, 2, 3).Sub(came[path]); early > 5*time.Millisecond { // Due is rounded to milliseconds
+			t.Errorf("tenant %d has sent its last sample %v before it was due", tenant, early)
+		}
+	}
+	if between := ledger.Due(1, 0, 3).Sub(ledger.Due(0, 0, 0)); between.Round(time.Millisecond) != 7*30*time.Millisecond {
+		t.Errorf("%v between the first request and the last", between)
+	}
+}
+
 func TestDurationEndsTheRun(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	defer server.Close()
