@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -107,20 +108,27 @@ func BenchmarkPost(b *testing.B) {
 // BenchmarkForward takes blocks of 17 records of 2,000 samples and 60 KB the whole way: read, decoded, sent, done.
 func BenchmarkForward(b *testing.B) {
 	const records, samples, size = 17, 2000, 60_000
-	url := startSink(b)
-	store := newFakeStore()
-	store.benign = true
 	var block []buffer.Record
 	for i := range records {
 		r := record(tenant.ID{Account: uint32(i)}, strings.Repeat("x", size))
 		r.Samples = samples
 		block = append(block, r)
 	}
+	benchmarkForward(b, newScene(nil).cfg, block)
+}
+
+func benchmarkForward(b *testing.B, cfg Config, block []buffer.Record) {
+	url := startSink(b)
+	store := newFakeStore()
+	store.benign = true
 	data := encode(block...)
+	samples := 0
+	for i := range block {
+		samples += block[i].Samples
+	}
 	for range b.N {
 		store.put(data)
 	}
-	cfg := newScene(nil).cfg
 	cfg.Settle = time.Minute
 	settle := &countingSettling{want: int64(b.N), all: make(chan struct{})}
 	resolver := &fakeResolver{}
@@ -142,8 +150,8 @@ func BenchmarkForward(b *testing.B) {
 	cancel()
 	<-ended
 	used := cpu() - began
-	b.ReportMetric(float64(b.N)*records*samples/used.Seconds(), "samples/cpu-s")
-	b.ReportMetric(float64(used)/float64(b.N)/records, "cpu-ns/record")
+	b.ReportMetric(float64(b.N)*float64(samples)/used.Seconds(), "samples/cpu-s")
+	b.ReportMetric(float64(used)/float64(b.N)/float64(len(block)), "cpu-ns/record")
 }
 
 // countingSettling closes all when as many blocks as wanted were sent.
@@ -157,5 +165,60 @@ type countingSettling struct {
 func (s *countingSettling) sent(settlePartition, buffer.Offset, []ticket) {
 	if s.got.Add(1) == s.want {
 		close(s.all)
+	}
+}
+
+// tinyRecords are of so many tenants, each with 10 series of 12 labels and one sample.
+func tinyRecords(tenants int) []buffer.Record {
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("http_requests_%d_total", i))
+	}
+	var all []buffer.Record
+	for i := range tenants {
+		all = append(all, sender{id: tenant.ID{Account: uint32(1000 + i)}}.record(1, 12, names...))
+	}
+	return all
+}
+
+// BenchmarkPack packs 2,000 records of as many tenants, 20,000 samples, into two requests.
+func BenchmarkPack(b *testing.B) {
+	f := newForwarder(Config{Pack: true, MaxLabels: 30}, newFakeStore(), memory.NewBudget(32<<20), &fakeResolver{}, &fakeSettling{}, nil,
+		slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	part := newPartition(f, fakePartition{newFakeStore()})
+	records := tinyRecords(2000)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] }) //nolint:gosec // the same each time
+	of := &shipment{records: records}
+	b.ReportAllocs()
+	came, sent := 0, 0
+	for b.Loop() {
+		c := f.parcel(part, nil)
+		for i := range records {
+			c.add(item{&records[i], of})
+		}
+		sortByTenant(c.items)
+		for _, c := range new(sorting).cut(nil, c) {
+			c.pending = c.items
+			p, err := f.packers.pack(context.Background(), c, len(c.pending))
+			if err != nil || p.records != len(c.pending) {
+				b.Fatal(p.records, err)
+			}
+			came, sent = came+p.before, sent+len(p.body)
+			f.packers.release(p)
+			c.recycle()
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/20_000, "ns/sample")
+	b.ReportMetric(float64(sent)/float64(came), "sent/came")
+}
+
+// BenchmarkForwardTiny takes blocks of 1,000 records of as many tenants, 10 samples each, the whole way, packed and not.
+func BenchmarkForwardTiny(b *testing.B) {
+	for _, pack := range []bool{true, false} {
+		b.Run(fmt.Sprintf("pack=%v", pack), func(b *testing.B) {
+			cfg := newScene(nil).cfg
+			cfg.Pack = pack
+			benchmarkForward(b, cfg, tinyRecords(1000))
+		})
 	}
 }

@@ -247,3 +247,349 @@ func TestSmallRecordsLeaveTogetherAndAreTheSameAsAlone(t *testing.T) {
 		}
 	})
 }
+
+func TestBigRecordsGoAsTheyCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a")
+		a := s.vminsert("a", nil)
+		one := sender{id: tenant.ID{Account: 1}, tags: map[string]string{"org": "o"}}
+		big := []buffer.Record{one.record(packBelow, 3, "big"), one.record(1, 3, slices.Repeat([]string{"many"}, packBelow)...)}
+		little := []buffer.Record{one.record(packBelow-1, 3, "little"), one.record(1, 3, "least")}
+		s.store.put(encode(big[0], little[0], big[1], little[1]))
+		s.start()
+		time.Sleep(2 * time.Second)
+		s.wantCommitted(1)
+		s.stop()
+		packed, loose := a.took()
+		if !slices.Equal(packed, wantSeries(t, little...)) || !slices.Equal(loose, wantSeries(t, big...)) {
+			t.Errorf("%d series came packed and %d loose, want 2 and %d", len(packed), len(loose), 1+packBelow)
+		}
+		if n := s.metric("unpacked_samples_total", "lane", "main"); n != 2*packBelow {
+			t.Errorf("unpacked_samples_total is %v", n)
+		}
+	})
+}
+
+func TestWithoutPackingEveryRecordHasItsRequest(t *testing.T) {
+	for name, change := range map[string]func(*scene){
+		"FORWARD_PACK=false": func(s *scene) { s.cfg.Pack = false },
+		"a path of its own":  func(s *scene) { s.resolver.set("http://a:8480/insert/5:6/prometheus/api/v1/write?authKey=k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newPackScene(t, "a")
+				change(s)
+				a := s.vminsert("a", nil)
+				s.store.put(encode(sender{id: tenant.ID{Account: 1}, tags: map[string]string{"org": "o"}}.record(1, 2, "x"),
+					sender{id: tenant.ID{Account: 2}}.record(1, 2, "y"), sender{id: tenant.ID{Account: 3}}.record(1, 2, "z")))
+				s.start()
+				time.Sleep(2 * time.Second)
+				s.wantCommitted(1)
+				s.stop()
+				packed, loose := a.took()
+				if len(a.inserted()) != 3 || len(packed) != 0 || len(loose) != 3 || !strings.Contains(loose[0], "org:o") {
+					t.Errorf("%d requests brought packed %v, loose %v", len(a.inserted()), packed, loose)
+				}
+				if query := a.inserted()[0].query; !strings.HasSuffix(query, "extra_label=org=o") {
+					t.Errorf("the query is %q", query)
+				}
+			})
+		})
+	}
+}
+
+// vminsert counts the labels that packing adds, and cuts what is above its limit without a word.
+func TestASeriesNearTheLabelLimitGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a")
+		a := s.vminsert("a", nil)
+		plain := sender{id: tenant.ID{Account: 1}}
+		tagged := sender{tenant.ID{Account: 2}, map[string]string{"label_03": "wins", "region": "eu"}}
+		fits := []buffer.Record{plain.record(1, 28, "fits"), tagged.record(1, 27, "fits"), plain.record(1, 3, "few")}
+		alone := []buffer.Record{plain.record(1, 29, "many"), tagged.record(1, 28, "many"), plain.record(1, 40, "most")}
+		s.store.put(encode(alone[0], fits[0], alone[1], fits[1], fits[2], alone[2]))
+		s.start()
+		time.Sleep(2 * time.Second)
+		s.wantCommitted(1)
+		s.stop()
+		packed, loose := a.took()
+		if !slices.Equal(packed, wantSeries(t, fits...)) || !slices.Equal(loose, wantSeries(t, alone...)) {
+			t.Errorf("packed came\n%s\nand loose\n%s", strings.Join(packed, "\n"), strings.Join(loose, "\n"))
+		}
+		if n := s.metric("unpackable_records_total", "reason", "labels"); n != 3 {
+			t.Errorf("%v records were counted as having too many labels", n)
+		}
+	})
+}
+
+func TestARecordThatCannotBeReadGoesAsItCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a")
+		good := sender{id: tenant.ID{Account: 1}}.record(1, 2, "x")
+		cut := good
+		cut.Payload = snappy.Encode(nil, []byte("\x0a\xff\xff"))
+		s.store.put(encode(record(tenantOne, "no snappy"), good, cut, good))
+		s.start()
+		time.Sleep(2 * time.Second)
+		s.wantCommitted(1)
+		s.stop()
+		if got := s.delivered(); len(s.node("a").arrivals()) != 3 || got["no snappy"] != 1 || got[string(cut.Payload)] != 1 {
+			t.Errorf("delivered %v", got)
+		}
+		if n := s.metric("unpackable_records_total", "reason", "unreadable"); n != 2 {
+			t.Errorf("%v records were counted as unreadable", n)
+		}
+	})
+}
+
+func TestPacksAreNoLargerThanVminsertLikesThem(t *testing.T) {
+	for name, test := range map[string]struct {
+		records int
+		make    func(i int) buffer.Record
+		want    []int // requests with so many series
+	}{
+		"rows": {250, func(i int) buffer.Record {
+			return sender{id: tenant.ID{Account: uint32(i % 50)}}.record(100, 2, fmt.Sprint("m", i))
+		}, []int{100, 100, 50}},
+		"bytes": {12, func(i int) buffer.Record {
+			r := sender{id: tenant.ID{Account: uint32(i)}}.recordOf(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+				Labels:  []prompb.Label{{Name: "__name__", Value: "m"}, {Name: "long", Value: strings.Repeat("x", 999_000)}},
+				Samples: []prompb.Sample{{Value: 1, Timestamp: 1}},
+			}}})
+			return r
+		}, []int{8, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newPackScene(t, "a")
+				a := s.vminsert("a", nil)
+				var records []buffer.Record
+				for i := range test.records {
+					records = append(records, test.make(i))
+				}
+				s.store.put(encode(records...))
+				s.start()
+				time.Sleep(2 * time.Second)
+				s.wantCommitted(1)
+				s.stop()
+				var got []int
+				for _, r := range a.inserted() {
+					got = append(got, len(r.series))
+				}
+				slices.Sort(got)
+				slices.Reverse(got)
+				if !slices.Equal(got, test.want) {
+					t.Errorf("requests with %v series, want %v", got, test.want)
+				}
+				if packed, _ := a.took(); !slices.Equal(packed, wantSeries(t, records...)) {
+					t.Errorf("%d series came, not those that were sent", len(packed))
+				}
+			})
+		})
+	}
+}
+
+func TestFewSmallRecordsWaitForMoreAndOthersDoNot(t *testing.T) {
+	for name, test := range map[string]struct {
+		samples     int
+		least, most int
+	}{
+		"small": {10, 10, 12}, // one at once, then one each packPause
+		"big":   {packBelow, 200, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newPackScene(t, "a")
+				a := s.vminsert("a", nil)
+				s.start()
+				time.Sleep(time.Second)
+				for i := range 200 { // in 2 s
+					s.store.put(encode(sender{id: tenant.ID{Account: uint32(i)}}.record(test.samples, 2, "x")))
+					time.Sleep(10 * time.Millisecond)
+				}
+				time.Sleep(packPause)
+				if n := len(a.inserted()); n < test.least || n > test.most {
+					t.Errorf("%d requests in 2 s, want %d to %d", n, test.least, test.most)
+				}
+				packed, loose := a.took()
+				if n := len(packed) + len(loose); n != 200 {
+					t.Errorf("%d series have come, want all 200", n)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// Each fault twice: the request did not arrive; it arrived and its answer was lost.
+func TestAPackThatIsNotAnsweredStaysWhole(t *testing.T) {
+	for _, arrived := range []bool{false, true} {
+		for name, fault := range map[string]reply{
+			"broken": {err: errBroken, arrived: arrived}, "503": {status: 503, arrived: arrived}, "429": {status: 429, arrived: arrived},
+		} {
+			t.Run(fmt.Sprintf("%s arrived=%v", name, arrived), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newPackScene(t, "a", "b")
+					b := s.vminsert("b", nil)
+					s.node("a").behave(func(*http.Request, string) reply { return fault })
+					var records []buffer.Record
+					for i := range 100 {
+						records = append(records, sender{id: tenant.ID{Account: uint32(i)}}.record(1, 2, "x"))
+					}
+					s.start()
+					synctest.Wait()
+					s.store.put(encode(records...))
+					time.Sleep(2 * time.Second)
+					s.wantCommitted(1)
+					s.stop()
+					packed, loose := b.took()
+					if !slices.Equal(packed, wantSeries(t, records...)) || len(loose) != 0 || len(b.inserted()) != 2 {
+						t.Errorf("%d packed and %d loose series came in %d requests, want 100 in b's own and a's", len(packed), len(loose), len(b.inserted()))
+					}
+					if n := s.metric("packs_taken_apart_total"); n != 0 {
+						t.Errorf("%v packs were taken apart", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestOneBadRecordInAPackCostsItsNeighboursNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a")
+		var good, all []buffer.Record
+		for i := range 500 {
+			r := sender{id: tenant.ID{Account: uint32(i)}}.record(1, 2, "x")
+			if i == 123 || i == 124 || i == 400 {
+				r = sender{id: tenant.ID{Account: uint32(i)}}.record(1, 2, "bad")
+			} else {
+				good = append(good, r)
+			}
+			all = append(all, r)
+		}
+		a := s.vminsert("a", func(r insertion) int {
+			if slices.ContainsFunc(r.series, func(s string) bool { return strings.Contains(s, "__name__:bad") }) {
+				return http.StatusBadRequest
+			}
+			return 0
+		})
+		s.store.put(encode(all[:300]...))
+		s.store.put(encode(all[300:350]...))
+		s.store.put(encode(all[350:]...))
+		s.start()
+		synctest.Wait()
+		began := time.Now()
+		packed, loose := a.took()
+		if got := slices.Sorted(slices.Values(slices.Concat(packed, loose))); !slices.Equal(got, wantSeries(t, good...)) {
+			t.Errorf("%d series came at once, want all %d good ones, each once", len(got), len(good))
+		}
+		if n := len(a.inserted()); n > 100 {
+			t.Errorf("that took %d requests", n)
+		}
+		if s.metric("node_state", "node", "a:8480", "state", "ready") != 1 {
+			t.Error("the node was blamed")
+		}
+		if s.metric("parked_blocks", "lane", "main") != 2 || s.metric("packs_taken_apart_total", "lane", "main") != 1 {
+			t.Errorf("%v blocks are parked, %v packs were taken apart", s.metric("parked_blocks"), s.metric("packs_taken_apart_total"))
+		}
+		if logs := s.logs.String(); !strings.Contains(logs, "tenant=123:0") || !strings.Contains(logs, "tenant=400:0") {
+			t.Error("it was not logged whose the bad ones are")
+		}
+		time.Sleep(2 * time.Second)
+		if got := s.store.progress(); !got.Contains(1) || got.Contains(0) || got.Contains(2) {
+			t.Errorf("progress is %v, want the block in which all are good", got.Done)
+		}
+		time.Sleep(time.Minute)
+		tried := 0
+		for _, r := range a.inserted() {
+			if r.at.After(began) {
+				tried++
+			}
+		}
+		if tried == 0 || tried > 60 {
+			t.Errorf("the bad ones were tried %d times within a minute", tried)
+		}
+		s.vminsert("a", nil) // cured
+		time.Sleep(time.Minute)
+		s.wantCommitted(3)
+		s.stop()
+	})
+}
+
+func TestWhereTheMultitenantURLIsClosedRecordsGoAlone(t *testing.T) {
+	for _, code := range []int{400, 401, 403, 404} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newPackScene(t, "a")
+				closed := func(r insertion) int {
+					if r.packed {
+						return code
+					}
+					return 0
+				}
+				a := s.vminsert("a", closed)
+				var records []buffer.Record
+				for i := range 100 {
+					records = append(records, sender{id: tenant.ID{Account: uint32(i)}}.record(1, 2, "x"))
+				}
+				s.store.put(encode(records[:50]...))
+				s.start()
+				time.Sleep(time.Second)
+				s.store.put(encode(records[50:]...))
+				time.Sleep(2 * time.Second)
+				s.wantCommitted(2)
+				packed, loose := a.took()
+				if !slices.Equal(loose, wantSeries(t, records...)) || len(packed) != 0 {
+					t.Errorf("%d series came loose, want all", len(loose))
+				}
+				if n := len(a.inserted()); n != 102 {
+					t.Errorf("%d requests, want a pack, an empty one, and each of the 100", n)
+				}
+				if s.metric("pack_fallbacks_total", "node", "a:8480") != 1 || s.metric("parked_blocks") != 0 || s.metric("packs_taken_apart_total") != 0 {
+					t.Error("it was not counted as a fallback")
+				}
+				if logs := s.logs.String(); strings.Count(logs, "INGESTGW_FORWARD_PACK=false") != 1 || !strings.Contains(logs, "level=ERROR") {
+					t.Error("what to do was not said once")
+				}
+				s.vminsert("a", nil) // opened
+				time.Sleep(unpackedFor)
+				s.store.put(encode(records...))
+				time.Sleep(time.Second)
+				if n := s.metric("packed_samples_total"); n != 100 {
+					t.Errorf("%v samples were packed after the URL was opened", n)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// A pack is refused, and before it is clear why the node fails.
+func TestANodeThatFailsWhileItIsAskedWhyIsNotMistaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a", "b")
+		s.node("a").behave(func(_ *http.Request, body string) reply {
+			if body == string(emptyZstd) {
+				return reply{status: 503}
+			}
+			return reply{status: 400}
+		})
+		b := s.vminsert("b", nil)
+		var records []buffer.Record
+		for i := range 100 {
+			records = append(records, sender{id: tenant.ID{Account: uint32(i)}}.record(1, 2, "x"))
+		}
+		s.store.put(encode(records...))
+		s.start()
+		time.Sleep(2 * time.Second)
+		s.wantCommitted(1)
+		s.stop()
+		if packed, _ := b.took(); len(packed) != 100 {
+			t.Errorf("%d series came packed to the other node, want all", len(packed))
+		}
+		if s.metric("pack_fallbacks_total") != 0 || s.metric("packs_taken_apart_total") != 0 {
+			t.Error("something was concluded from what nobody has said")
+		}
+	})
+}

@@ -43,8 +43,9 @@ type scene struct {
 	mu    sync.Mutex
 	nodes map[string]*fakeNode
 
-	cancel context.CancelFunc
-	ended  chan error
+	forwarder *Forwarder
+	cancel    context.CancelFunc
+	ended     chan error
 }
 
 func newScene(t *testing.T, nodes ...string) *scene {
@@ -102,7 +103,7 @@ func (s *scene) start() *Forwarder {
 	}
 	f := newForwarder(s.cfg, store, s.budget, s.resolver, settle, s.dial, log, s.reg)
 	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel, s.ended = cancel, make(chan error, 1)
+	s.forwarder, s.cancel, s.ended = f, cancel, make(chan error, 1)
 	go func() { s.ended <- f.Run(ctx, "forward") }() // ends with stop
 	return f
 }
@@ -113,8 +114,21 @@ func (s *scene) stop() {
 	if err := <-s.ended; err != nil {
 		s.t.Errorf("Run: %v", err)
 	}
-	if used := s.budget.Used(); used != 0 {
-		s.t.Errorf("%d bytes of the budget are still taken", used)
+	for i, l := range s.forwarder.lanes {
+		if used := l.budget.Used(); used != 0 {
+			s.t.Errorf("%d bytes of the budget of %s are still taken", used, laneNames[i])
+		}
+		if parked := l.parked.count(); parked != 0 {
+			s.t.Errorf("%d blocks of %s are still parked", parked, laneNames[i])
+		}
+	}
+	if waiting := s.forwarder.fleet.waiting(); waiting != [lanes]int{} {
+		s.t.Errorf("%v still wait for permits", waiting)
+	}
+	for _, n := range s.forwarder.fleet.list() {
+		if n.inFlight != 0 {
+			s.t.Errorf("%d permits of %s are still held", n.inFlight, n.name)
+		}
 	}
 	if n := s.store.unreleased(); n != 0 {
 		s.t.Errorf("%d batches were not released", n)

@@ -146,10 +146,9 @@ func (p *partition) retry(ctx context.Context, what string, err error, failures 
 // read reads blocks and sends them on their way until ctx ends or the partition is ours no more.
 func (p *partition) read(ctx context.Context) {
 	for failures := 0; ; {
-		begun := time.Now()
 		l, err := p.fetch(ctx)
+		fetched := time.Now()
 		if err == nil {
-			begun = time.Now()
 			err = p.dispatch(ctx, l)
 		}
 		switch {
@@ -157,7 +156,7 @@ func (p *partition) read(ctx context.Context) {
 			return
 		case err == nil && p.sorting.sparse:
 			failures = 0
-			sleep(ctx, packPause-time.Since(begun))
+			sleep(ctx, packPause-time.Since(fetched))
 		case err == nil, errors.Is(err, context.Canceled): // of a Read that stopReading has ended
 			failures = 0
 		case errors.Is(err, buffer.ErrNewerVersion):

@@ -2,7 +2,9 @@ package forward
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 // A fakeStore is one partition in memory whose faults the test chooses. Bytes that were released are overwritten, so that
 // whoever reads them after that reads garbage.
 type fakeStore struct {
+	lane    buffer.Lane // empty: main
 	mu      sync.Mutex
 	blocks  []buffer.Block
 	first   buffer.Offset
@@ -100,10 +103,37 @@ func (s *fakeStore) Consume(ctx context.Context, _ string, _ []buffer.Lane, fn f
 func (s *fakeStore) Stats(context.Context) ([]buffer.PartitionStats, error) { return nil, nil }
 func (s *fakeStore) Close(context.Context) error                            { return nil }
 
+// A twoLanes is a Store with a partition in each lane.
+type twoLanes struct{ main, bulk *fakeStore }
+
+func newTwoLanes() *twoLanes {
+	s := &twoLanes{newFakeStore(), newFakeStore()}
+	s.bulk.lane = buffer.Bulk
+	return s
+}
+
+func (s *twoLanes) MaxBlock() int { return s.main.MaxBlock() }
+
+func (s *twoLanes) Append(context.Context, buffer.Lane, *buffer.Block) error { panic("not used") }
+
+func (s *twoLanes) Consume(ctx context.Context, group string, wanted []buffer.Lane, fn func(context.Context, buffer.Partition) error) error {
+	var both sync.WaitGroup
+	for lane, store := range map[buffer.Lane]*fakeStore{buffer.Main: s.main, buffer.Bulk: s.bulk} {
+		if slices.Contains(wanted, lane) {
+			both.Go(func() { _ = store.Consume(ctx, group, nil, fn) })
+		}
+	}
+	both.Wait()
+	return ctx.Err()
+}
+
+func (s *twoLanes) Stats(context.Context) ([]buffer.PartitionStats, error) { return nil, nil }
+func (s *twoLanes) Close(context.Context) error                            { return nil }
+
 type fakePartition struct{ s *fakeStore }
 
 func (p fakePartition) ID() buffer.PartitionID {
-	return buffer.PartitionID{Log: "log", Lane: buffer.Main}
+	return buffer.PartitionID{Log: "log", Lane: cmp.Or(p.s.lane, buffer.Main)}
 }
 
 func (p fakePartition) Bounds(context.Context) (first, next buffer.Offset, err error) {
