@@ -8,11 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -499,23 +502,96 @@ func TestForwardersShareTheWork(t *testing.T) {
 	acknowledged.awaitIn(t, &kept)
 }
 
-// TestAFrozenForwarderIsFenced freezes one for longer than its session: its partitions go to the other one, and what it saves when it
-// wakes up counts for nothing.
+// committed is the offsets that the group has committed for so many partitions of the main topic, 0 where there is none.
+func (c *crowd) committed(ctx context.Context, partitions int) (map[int]int64, error) {
+	const topic = "ingestgw-main"
+	request := kafka.OffsetFetchRequest{GroupID: "ingestgw", Topics: map[string][]int{}}
+	for p := range partitions {
+		request.Topics[topic] = append(request.Topics[topic], p)
+	}
+	answer, err := c.client().OffsetFetch(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[int]int64{}
+	for _, p := range answer.Topics[topic] {
+		if p.Error != nil {
+			return nil, p.Error
+		}
+		offsets[p.Partition] = max(0, p.CommittedOffset)
+	}
+	if answer.Error == nil && len(offsets) != partitions {
+		return nil, fmt.Errorf("the committed offsets of %d partitions are told, want %d", len(offsets), partitions)
+	}
+	return offsets, answer.Error
+}
+
+// watchCommitted looks all the time at what the group has committed, of which nothing may be taken back, until stop, which returns
+// how often it has looked.
+func (c *crowd) watchCommitted(partitions int) (stop func() (looks int)) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	looks := 0
+	var watching sync.WaitGroup
+	watching.Go(func() { // ends with stop, or at the first offset that is taken back
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for last := map[int]int64{}; ; looks++ {
+			now, err := c.committed(ctx, partitions)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				c.t.Errorf("look at the committed offsets: %v", err)
+				return
+			}
+			for p, offset := range now {
+				if offset < last[p] {
+					c.t.Errorf("partition %d: committed %d, before it was %d", p, offset, last[p])
+					return
+				}
+			}
+			last = now
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() int {
+		cancel()
+		watching.Wait()
+		return looks
+	}
+}
+
+// TestAFrozenForwarderIsFenced freezes one that has sent what it has not saved, for longer than its session: its partitions go to the
+// other one, and what it saves when it wakes up counts for nothing.
 func TestAFrozenForwarderIsFenced(t *testing.T) {
 	whole(t)
 	t.Parallel()
+	const partitions, concurrency = 12, 8
 	k := stack.StartKafka(t, stack.KafkaSpec{})
 	var kept, acknowledged numbers
 	node := keeper(t, &kept)
-	settings := []string{
-		"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS=" + k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true",
-		"INGESTGW_FORWARD_URLS=" + node.URL, "INGESTGW_FORWARD_SETTLE=0",
-	}
+	var sent atomic.Int64 // blocks that the first one has sent: a block is a record here, and a record a request
+	var away atomic.Bool
+	ofFirst := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		node.Config.Handler.ServeHTTP(w, r)
+		sent.Add(1)
+	}))
+	t.Cleanup(ofFirst.Close)
 	c := &crowd{t: t, kafka: k}
-	for i := range 2 {
-		c.gateways = append(c.gateways, stack.Start(t, stack.IngestgwSpec(fmt.Sprintf("ingestgw-%d", i), binary(t), settings...)))
+	for i, url := range []string{ofFirst.URL, node.URL} {
+		c.gateways = append(c.gateways, stack.Start(t, stack.IngestgwSpec(fmt.Sprintf("ingestgw-%d", i), binary(t),
+			"INGESTGW_BUFFER=kafka", "INGESTGW_KAFKA_BROKERS="+k.Bootstrap(), "INGESTGW_KAFKA_CREATE_TOPICS=true",
+			"INGESTGW_FORWARD_URLS="+url+"/write", "INGESTGW_FORWARD_SETTLE=0", "INGESTGW_FORWARD_CONCURRENCY="+strconv.Itoa(concurrency))))
 	}
-	c.awaitShares(40*time.Second, 12, 6, 6)
+	own := c.awaitShares(40*time.Second, partitions, 6, 6)[0]
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var writer sync.WaitGroup
@@ -527,32 +603,77 @@ func TestAFrozenForwarderIsFenced(t *testing.T) {
 		return nil
 	})
 	frozen := c.gateways[0]
-	if err := frozen.Freeze(); err != nil {
-		t.Fatal(err)
-	}
-	only := &crowd{t: t, kafka: k, gateways: c.gateways[1:]}
-	only.awaitShares(40*time.Second, 12, 12)
-	offsets := func() map[stack.TopicPartition]stack.GroupOffset {
-		t.Helper()
-		now, err := k.GroupOffsets(t.Context(), "ingestgw")
+	eventually(t, time.Minute, func() error { // it saves once a second
+		if err := frozen.Freeze(); err != nil {
+			t.Fatal(err)
+		}
+		unsaved := sent.Load()
+		saved, err := c.committed(t.Context(), partitions)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return now
-	}
-	before := offsets()
-	if err := frozen.Thaw(); err != nil {
-		t.Fatal(err)
-	}
-	c.awaitShares(40*time.Second, 12, 6, 6)
-	for at, now := range offsets() {
-		if was := before[at]; now.Committed < was.Committed {
-			t.Errorf("partition %d: committed %d, before the other one woke up it was %d", at.Partition, now.Committed, was.Committed)
+		for p := range own {
+			unsaved -= saved[p]
 		}
-	}
+		if unsaved > concurrency { // so many answers it may not have read
+			t.Logf("the frozen one has sent %d blocks that it has not saved", unsaved)
+			return nil
+		}
+		if err := frozen.Thaw(); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Errorf("the frozen one has sent %d blocks that it has not saved, of which it may not know", unsaved)
+	})
+	only := &crowd{t: t, kafka: k, gateways: c.gateways[1:]}
+	only.awaitShares(40*time.Second, partitions, partitions)
 	stop()
 	writer.Wait()
 	acknowledged.awaitIn(t, &kept)
+	eventually(t, time.Minute, func() error {
+		offsets, err := k.GroupOffsets(t.Context(), "ingestgw")
+		if err != nil {
+			return err
+		}
+		for at, now := range offsets {
+			if at.Topic == "ingestgw-main" && now.Lag != 0 {
+				return fmt.Errorf("partition %d: committed %d of %d", at.Partition, now.Committed, now.End)
+			}
+		}
+		return nil
+	})
+
+	asleep, err := os.ReadFile(frozen.LogPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	away.Store(true) // or it would have caught up before it saves
+	looked := c.watchCommitted(partitions)
+	defer looked()
+	if err := frozen.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitShares(40*time.Second, partitions, 6, 6)
+	eventually(t, 20*time.Second, func() error {
+		awake, err := os.ReadFile(frozen.LogPath())
+		if err != nil {
+			return err
+		}
+		awake = awake[len(asleep):]
+		for line := range strings.Lines(string(awake)) {
+			if strings.Contains(line, "the partition is ours no more") && strings.Contains(line, "save progress") ||
+				strings.Contains(line, "cannot save progress") {
+				t.Logf("the thawed one says: %s", line)
+				return nil
+			}
+		}
+		return fmt.Errorf("the thawed one says of no save that it was refused:\n%s", awake)
+	})
+	c.flow(3 * time.Second) // it saves once a second, and what it would take back may be of partitions that it has got again
+	if n := looked(); n < 50 {
+		t.Errorf("the committed offsets were looked at %d times only", n)
+	} else {
+		t.Logf("the committed offsets were looked at %d times", n)
+	}
 }
 
 // TestForeignBytesArePassedAndANewerBlockIsWaitedFor puts into the topic what no ingestgw has written, and what one of a later version
