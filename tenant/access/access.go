@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,9 @@ type Access struct {
 	metrics   *metrics
 	log       *slog.Logger
 
-	reloading sync.Mutex
-	seen      stamp // of the file as it was last read; reloading guards it
+	reloading sync.Mutex  // guards what follows
+	seen      stamp       // of the file as it was last read
+	polled    os.FileInfo // of the file as it was when poll last found it changed
 }
 
 // maxMade is how many answers of the directory and how many tokens are kept with what was made of them.
@@ -250,6 +252,9 @@ type Use struct {
 
 // Describe tells what is known of a tenant.
 func (a *Access) Describe(id tenant.ID) Description { return a.table.Load().describe(id) }
+
+// Tenants is how many the file has.
+func (a *Access) Tenants() int { return len(a.table.Load().tenants) }
 
 // Invalidate makes what the directory said of a tenant be asked anew.
 func (a *Access) Invalidate(id tenant.ID) {

@@ -16,7 +16,7 @@ type Config struct {
 
 	File string `desc:"YAML file with the tenants, their plans and their credentials. Required with TENANT_MODE=file. It is read again on change, on SIGHUP, and on POST /-/reload; a file with a fault changes nothing. Of many tenants each should stand on one line, as - {\"id\": \"12:3\", …} in JSON: that is read ten times as fast as other YAML."`
 
-	FileInterval time.Duration `default:"5s" split_words:"true" desc:"How often TENANT_FILE is looked at for changes. 0: only when asked to."`
+	FileInterval time.Duration `default:"5s" split_words:"true" desc:"How often TENANT_FILE is looked at for changes. It is read when it has changed and then has been left alone for as long. 0: only when asked to."`
 
 	FailuresPerMinute int `default:"60" unit:"requests" split_words:"true" desc:"Wrong credentials that a client address (of IPv6, its /64) may send in a minute. From one that sends more, only credentials that have been right before are looked at; others get 503 until it stops. Behind a proxy all senders have one address. 0: any number."`
 }

@@ -39,19 +39,26 @@ func (a *Access) Run(ctx context.Context) error {
 	return nil
 }
 
-// poll reads the file if it looks as if it had changed.
+// poll reads the file if it has changed and has been left alone since the last poll: one that somebody is writing just now may
+// lack half of the tenants, whose samples would be refused for good.
 func (a *Access) poll() {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	info, err := os.Stat(a.cfg.File) // follows links: Kubernetes swaps one when it changes a file
-	if err == nil && a.seen.looks(info) {
+	if err == nil && !a.seen.fresh && same(a.seen.info, info) {
+		return
+	}
+	before := a.polled
+	a.polled = info
+	if err == nil && !same(before, info) {
 		return
 	}
 	_ = a.read(a.seen) // has been logged
 }
 
-func (s stamp) looks(info os.FileInfo) bool {
-	return s.info != nil && !s.fresh && os.SameFile(s.info, info) && s.info.Size() == info.Size() && s.info.ModTime().Equal(info.ModTime())
+// same says whether two looks at a file found the same. It is false for nil.
+func same(a, b os.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // Reload reads the file now; without a file it does nothing. When something is wrong with it, what was read before stays in use, and
@@ -106,7 +113,7 @@ func load(name string) (text string, seen stamp, err error) {
 		return "", stamp{}, withoutName(err)
 	}
 	text = b.String()
-	return text, stamp{info: info, hash: maphash.String(seed, text), fresh: time.Since(info.ModTime()) < tick}, nil
+	return text, stamp{info: info, hash: maphash.String(seed, text), fresh: time.Since(info.ModTime()).Abs() < tick}, nil
 }
 
 // withoutName takes the file's name out of err: who returns it says it.

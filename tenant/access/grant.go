@@ -40,6 +40,8 @@ func (g *grant) allow(n Name) (*tenant.Sender, error) {
 			return s, nil
 		}
 		return nil, forbidden(g.name, n)
+	case len(g.senders) == 0:
+		return nil, fmt.Errorf("%w: credential %q may not write for anybody", tenant.ErrForbidden, g.name)
 	case len(g.senders) == 1:
 		for _, s := range g.senders {
 			return s, nil

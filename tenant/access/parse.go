@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"hash/maphash"
 	"runtime"
 	"slices"
@@ -49,7 +50,7 @@ type top struct{ tenants, credentials value }
 func (b *builder) readTop(root value) (top, error) {
 	var t top
 	if root.shape() == null {
-		return t, nil
+		return t, errors.New("the file is empty: want tenants, be it as tenants: []") // it may be half written
 	}
 	var plans, defaults value
 	err := root.readFields(func(key string, field value) error {

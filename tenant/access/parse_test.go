@@ -73,6 +73,8 @@ func TestAFaultInTheFileIsToldWithItsLine(t *testing.T) {
 		"a tenant that is a word":            {"tenants:\n- x\n", "line 2: want a mapping of keys and values, got a single value"},
 		"a second document":                  {"plans: {}\n---\nplans: {}\n", "a second YAML document"},
 		"a key that is a list":               {"plans: {}\n? [a]\n: b\n", "line 2: a key that is no text"},
+		"nothing":                            {"", "the file is empty"},
+		"nothing but a comment":              {"# later\n", "the file is empty"},
 		"aliases without end":                {"plans: &x\n  a: *x\n", "line"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,8 +149,8 @@ func TestTenantsMayStandInAnyYAML(t *testing.T) {
 	}
 }
 
-func TestAFileWithNothingInItIsWell(t *testing.T) {
-	for _, text := range []string{"", "# nothing\n", "tenants:\n", "tenants: []\ncredentials: []\nplans: {}\ndefaults: {}\n", "plans:\ndefaults:\ntenants:\ncredentials:\n", "plans:\n  small:\n"} {
+func TestAFileWithoutTenantsIsWell(t *testing.T) {
+	for _, text := range []string{"tenants:\n", "tenants: []\ncredentials: []\nplans: {}\ndefaults: {}\n", "plans:\ndefaults:\ntenants:\ncredentials:\n", "plans:\n  small:\n"} {
 		table, err := parse(text, emptyTable(nil), nil)
 		if err != nil || len(table.tenants) != 0 || table.credentialCount() != 0 {
 			t.Errorf("%q: %v", text, err)

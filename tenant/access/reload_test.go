@@ -126,13 +126,13 @@ func TestABadFileAtTheStartIsAnError(t *testing.T) {
 	}
 }
 
-// polling runs a and returns what waits until the file has been looked at, and what ends it.
+// polling runs a and returns what waits until a change of the file has been taken up, and what ends it.
 func polling(t *testing.T, a *Access) (look, end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()
-	look = func() {
-		time.Sleep(a.cfg.FileInterval + time.Millisecond)
+	look = func() { // once that it has changed, and once that it has been left alone
+		time.Sleep(2*a.cfg.FileInterval + time.Millisecond)
 		synctest.Wait()
 	}
 	return look, func() {
@@ -261,13 +261,37 @@ func TestRunEndsWithItsContextWhenThereIsNothingToLookAt(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsBeingWrittenIsNotReadByHalves(t *testing.T) {
+	name := writeFile(t, oneTenant("a"))
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccess(t, Config{Mode: ModeFile, File: name, FileInterval: 5 * time.Second})
+		_, end := polling(t, a)
+		defer end()
+		text := oneTenant("a", "b", "c")
+		for n := range 5 {
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if got := knows(t, a, "a", "b", "c"); got != "a" || testutil.ToFloat64(a.metrics.reloaded) != 1 {
+				t.Fatalf("%q are known while the file is written", got)
+			}
+			rewrite(t, name, text[:len(text)*n/5]) // at first there is nothing in it
+		}
+		rewrite(t, name, text)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if got := knows(t, a, "a", "b", "c"); got != "a b c" {
+			t.Errorf("%q are known in the end", got)
+		}
+	})
+}
+
 func TestNoRequestIsRefusedWhileTheFileIsReadAgain(t *testing.T) {
+	// text has a tenant that changes with each reading and many that do not.
 	text := func(name string) string {
-		return oneTenant("always") + "  name: " + name + "\n" + strings.TrimPrefix(bigFile(300, 0), "plans:\n  small: {samples_per_second: 100}\n  large: {samples_per_second: 100000}\ntenants:\n")
+		return strings.Replace(bigFile(300, 0), "tenants:\n", "tenants:\n  - id: 12:3\n    name: "+name+"\n"+
+			"    credentials: [{bearer_sha256: "+sha("always")+"}]\n", 1)
 	}
-	head := "plans:\n  small: {}\n  large: {}\n"
-	indent := func(s string) string { return head + strings.ReplaceAll(s, "\n  - {", "\n- {") }
-	name := writeFile(t, indent(text("a")))
+	name := writeFile(t, text("a"))
 	a := newAccess(t, Config{Mode: ModeFile, File: name})
 	done := make(chan struct{})
 	var senders sync.WaitGroup
@@ -292,12 +316,13 @@ func TestNoRequestIsRefusedWhileTheFileIsReadAgain(t *testing.T) {
 			}
 		})
 	}
-	for i := range 60 {
-		rewrite(t, name, indent(text([]string{"a", "b"}[i%2])))
-		if i%10 == 9 {
+	for i := range 15 {
+		rewrite(t, name, text([]string{"a", "b"}[i%2]))
+		bad := i%5 == 4
+		if bad {
 			rewrite(t, name, "tenants: bad\n")
 		}
-		if err := a.Reload(); (err != nil) != (i%10 == 9) {
+		if err := a.Reload(); (err != nil) != bad {
 			t.Error(err)
 		}
 	}
