@@ -25,7 +25,8 @@ func breakages() []breakage {
 		{"blocks change places", "OffsetsFollowTheOrderOfAppends", "an offset before it append 1"},
 		{"bounds lag behind", "NextIsWhatTheNextBlockGets", "another one is next"},
 		{"lanes are mixed", "LanesAreIndependent", "Stats names no partition of lane bulk"},
-		{"lanes share their room", "AFullLaneLeavesRoomInOthers", "while another one is full: buffer is full"},
+		{"lanes share their room", "FullBulkLeavesRoomInMain", "of main, while bulk is full"},
+		{"lanes share their progress", "ALaneThatStandsStillHoldsNoOther", "changed that of lane"},
 		{"a block is not counted", "StatsCountWhatIsHeld", "Stats counts 11 blocks"},
 		{"what is removed is counted", "StatsCountWhatIsHeld", "not within 1s: Stats says the same as Bounds"},
 		{"all logs have one name", "LogsAreToldApart", "two logs have the same name"},
@@ -519,6 +520,16 @@ func (p *brokenPartition) Save(ctx context.Context, progress buffer.Progress) er
 		for _, s := range before.Done {
 			progress.Add(s)
 		}
+	case "lanes share their progress":
+		data, err := progress.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		p.m.mu.Lock()
+		for _, l := range p.m.lanes {
+			l.progress[p.group] = data
+		}
+		p.m.mu.Unlock()
 	case "progress is of any log":
 		progress.Log = p.ID().Log
 	case "spans are joined":

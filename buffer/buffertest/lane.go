@@ -9,7 +9,8 @@ import (
 func lanePromises() []promise {
 	return []promise{
 		{"LanesAreIndependent", nothing, lanesAreIndependent},
-		{"AFullLaneLeavesRoomInOthers", nothing, aFullLaneLeavesRoomInOthers},
+		{"FullBulkLeavesRoomInMain", nothing, fullBulkLeavesRoomInMain},
+		{"ALaneThatStandsStillHoldsNoOther", nothing, aLaneThatStandsStillHoldsNoOther},
 		{"StatsCountWhatIsHeld", nothing, statsCountWhatIsHeld},
 		{"LogsAreToldApart", nothing, logsAreToldApart},
 	}
@@ -60,20 +61,60 @@ func (s *scene) fill(lane buffer.Lane, quota, size int) []made {
 		}
 	}
 	if len(held) == 0 {
-		s.Fatal("an empty Store is full")
+		s.Fatalf("lane %s is full and holds nothing", lane)
 	}
 	return held
 }
 
-func aFullLaneLeavesRoomInOthers(s *scene) {
+// fullBulkLeavesRoomInMain fills bulk, which nobody reads, and then has main fill up and come back as if bulk were not there.
+func fullBulkLeavesRoomInMain(s *scene) {
 	const quota, size = 4 << 20, 64 << 10
 	s.open(quota)
-	s.fill(other, quota, size)
+	s.fill(buffer.Bulk, quota, size)
 	m := s.make(size)
 	if err := s.store.Append(s.soon(), buffer.Main, m.Block); err != nil {
-		s.Fatalf("append to an empty lane while another one is full: %v", err)
+		s.Fatalf("the first block of main, while bulk is full: %v", err)
 	}
-	s.wantExactly(s.readAll(s.consume("readers", buffer.Main)), []made{m})
+	parts := s.consume("readers", buffer.Main)
+	all := append(s.fill(buffer.Main, quota, size), m)
+	if len(all) < quota/size/2 {
+		s.Errorf("main takes %d blocks of %d bytes while bulk is full, the bound is %d", len(all), size, quota)
+	}
+	s.wantExactly(s.readAll(parts), all)
+	s.saveDone(parts)
+	s.eventually("main takes blocks again once its own are done", func() bool {
+		return s.store.Append(s.soon(), buffer.Main, s.make(size).Block) == nil
+	})
+}
+
+// aLaneThatStandsStillHoldsNoOther has one process consume both lanes, and read and save in one of them only.
+func aLaneThatStandsStillHoldsNoOther(s *scene) {
+	for still, moving := range map[buffer.Lane]buffer.Lane{buffer.Bulk: buffer.Main, buffer.Main: buffer.Bulk} {
+		s.open(0)
+		kept := s.append(still, 500)
+		all := []made{s.append(moving, 500)}
+		handed, stop := s.consuming([]buffer.Lane{buffer.Main, buffer.Bulk}, false)
+		parts := make(map[buffer.Lane][]buffer.Partition)
+		for range s.count(buffer.Main) + s.count(buffer.Bulk) {
+			p := s.next(handed).p
+			parts[p.ID().Lane] = append(parts[p.ID().Lane], p)
+		}
+		for range 5 {
+			all = append(all, s.append(moving, 500))
+		}
+		s.wantExactly(s.readAll(parts[moving]), all)
+		s.saveDone(parts[moving])
+		s.append(moving, 500)
+		s.wantExactly(s.readAll(parts[still]), []made{kept})
+		for _, p := range parts[still] {
+			if first, _ := s.bounds(p); s.load(p).Committed() != first {
+				s.Errorf("%v: progress in lane %s changed that of lane %s", p.ID(), moving, still)
+			}
+		}
+		if _, err := stop(); err != nil {
+			s.Errorf("Consume: %v", err)
+		}
+	}
 }
 
 func statsCountWhatIsHeld(s *scene) {

@@ -43,8 +43,8 @@ const (
 	UnderWay                    // a process that forwards runs
 )
 
-// Check reaches every broker once, says whether the topic of the main lane is there and safe, and how the consumer group does. It
-// changes nothing.
+// Check reaches every broker once, says whether the topics of the main and the bulk lane are there and safe, and how the consumer
+// group does. It changes nothing.
 func Check(ctx context.Context, cfg Config, forwarding Forwarding, log *slog.Logger) []Finding {
 	d, err := newDialer(cfg, log)
 	if err != nil {
@@ -59,9 +59,14 @@ func Check(ctx context.Context, cfg Config, forwarding Forwarding, log *slog.Log
 	}
 	client, end := c.client(c.reached)
 	defer end()
-	t := c.topic(&lane{topic: c.name(), client: client})
-	if t != nil && forwarding != Elsewhere {
-		c.group(t, forwarding == UnderWay)
+	var found []*checkedTopic
+	for _, name := range needed {
+		if t := c.topic(&lane{name: name, topic: cfg.topic(name), client: client}); t != nil {
+			found = append(found, t)
+		}
+	}
+	if len(found) > 0 && forwarding != Elsewhere {
+		c.group(client, found, forwarding == UnderWay)
 	}
 	return c.findings
 }
@@ -79,11 +84,8 @@ func (c *checking) add(v Verdict, what, format string, args ...any) {
 	c.findings = append(c.findings, Finding{What: what, Verdict: v, Text: fmt.Sprintf(format, args...)})
 }
 
-// name is that of the topic.
-func (c *checking) name() string { return c.cfg.TopicPrefix + "-" + string(buffer.Main) }
-
 func (c *checking) client(addr string) (client *kafka.Client, end func()) {
-	t := c.dialer.transport(c.ctx, c.name())
+	t := c.dialer.transport(c.ctx, c.cfg.topic(buffer.Main), c.cfg.topic(buffer.Bulk))
 	return &kafka.Client{Addr: kafka.TCP(addr), Timeout: requestTimeout, Transport: t}, t.CloseIdleConnections
 }
 
@@ -179,7 +181,7 @@ func (c *checking) settings(what string, t *checkedTopic, partitions []kafka.Par
 		return
 	}
 	t.config = config
-	faults := faultsOf(partitions, config)
+	faults := faultsOf(partitions, config, c.cfg.keeps(t.name, len(partitions)))
 	for _, setting := range slices.Sorted(maps.Keys(faults)) {
 		c.add(c.unsafe(), what, "acknowledged samples are not safe: %s: %s", setting, faults[setting])
 	}

@@ -20,10 +20,10 @@ const (
 	stable = "Stable"
 )
 
-// group looks at who forwards the topic, and at what is left to forward. underWay says that somebody should.
-func (c *checking) group(t *checkedTopic, underWay bool) {
+// group looks at who forwards the topics, and at what is left to forward. underWay says that somebody should.
+func (c *checking) group(client *kafka.Client, topics []*checkedTopic, underWay bool) {
 	what := "group " + c.cfg.Group
-	g, err := c.describe(t.client)
+	g, err := c.describe(client)
 	switch {
 	case errors.Is(err, kafka.GroupAuthorizationFailed):
 		c.add(Bad, what, "%v: allow Read to this user, or look at INGESTGW_KAFKA_GROUP", err)
@@ -32,13 +32,19 @@ func (c *checking) group(t *checkedTopic, underWay bool) {
 		c.add(Bad, what, "%s", inOneLine(err))
 		return
 	}
-	c.members(what, t, g, underWay)
-	commits, err := commitsOf(c.ctx, t.client, c.cfg.Group, map[string][]int{t.topic: upTo(t.partitions)})
-	if err != nil && !errors.Is(err, kafka.GroupIdNotFound) { // which is as good as no commits
-		c.add(Bad, what, "%s", inOneLine(err))
-		return
+	sharing := c.members(what, g, underWay)
+	for _, t := range topics {
+		what := what + ", topic " + t.topic
+		if sharing {
+			c.shares(what, t, g)
+		}
+		commits, err := commitsOf(c.ctx, client, c.cfg.Group, map[string][]int{t.topic: upTo(t.partitions)})
+		if err != nil && !errors.Is(err, kafka.GroupIdNotFound) { // which is as good as no commits
+			c.add(Bad, what, "%s", inOneLine(err))
+			return
+		}
+		c.backlog(what, t, commits)
 	}
-	c.backlog(what, t, commits)
 }
 
 // describe asks for the group, again while that may help.
@@ -64,21 +70,26 @@ func (c *checking) describeOnce(client *kafka.Client) (kafka.DescribeGroupsRespo
 	return answer.Groups[0], answer.Groups[0].Error
 }
 
-// members says who forwards which partitions.
-func (c *checking) members(what string, t *checkedTopic, g kafka.DescribeGroupsResponseGroup, underWay bool) {
+// members says whether there are members that have shared the partitions out, and what else is so.
+func (c *checking) members(what string, g kafka.DescribeGroupsResponseGroup, underWay bool) (sharing bool) {
 	switch {
 	case len(g.Members) == 0 && underWay:
 		c.add(Doubtful, what, "has no members, though an ingestgw runs that forwards: see what it logs, and whether it was started with the same "+
 			"INGESTGW_KAFKA_GROUP and INGESTGW_KAFKA_BROKERS")
-		return
+		return false
 	case len(g.Members) == 0:
 		c.add(Good, what, "has no members: nobody forwards now")
-		return
+		return false
 	case g.GroupState != stable:
 		c.add(Doubtful, what, "has %d members and has not finished sharing out the partitions within %v (%s): if that stays so, see what they log",
 			len(g.Members), settleDown, g.GroupState)
-		return
+		return false
 	}
+	return true
+}
+
+// shares says who forwards which partitions of a topic.
+func (c *checking) shares(what string, t *checkedTopic, g kafka.DescribeGroupsResponseGroup) {
 	orphans := map[int]bool{}
 	for _, p := range upTo(t.partitions) {
 		orphans[p] = true

@@ -138,7 +138,7 @@ func TestCheckJudgesATopicAsAStoreDoes(t *testing.T) {
 	for _, fault := range strings.Split(faults, "; ") {
 		wantSaid(t, got, "FAIL topic "+cfg.TopicPrefix+"-main: acknowledged samples are not safe: "+fault)
 	}
-	if n := strings.Count(got, "FAIL"); n != strings.Count(faults, "; ")+1 || n < 2 {
+	if n := strings.Count(got, "FAIL topic "+cfg.topic(buffer.Main)); n != strings.Count(faults, "; ")+1 || n < 2 {
 		t.Errorf("%d failures, the Store tells of\n%s\n%s", n, faults, got)
 	}
 }
@@ -170,22 +170,28 @@ func TestCheckLooksAtTheGroup(t *testing.T) {
 	c := fakeKafka(t)
 	cfg := testConfig(c.ListenAddrs())
 	cfg.Group = cfg.TopicPrefix
-	group := "group " + cfg.Group + ": "
+	group, main, bulk := "group "+cfg.Group+": ", "group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": ", "group "+cfg.Group+", topic "+cfg.topic(buffer.Bulk)+": "
 	s := mustOpen(t, cfg, nil)
 	got := said(t, cfg, Possible)
-	wantSaid(t, got, "ok "+group+"has no members: nobody forwards now", "ok "+group+"blocks that are not settled: 0\n")
+	wantSaid(t, got, "ok "+group+"has no members: nobody forwards now", "ok "+main+"blocks that are not settled: 0\n", "ok "+bulk+"blocks that are not settled: 0\n")
 	wantSaid(t, said(t, cfg, UnderWay), "warn "+group+"has no members, though an ingestgw runs that forwards")
 	wantNot(t, said(t, cfg, Elsewhere), group)
 
 	first := consume(t, s, cfg.Group)
-	owned := first.owns(3)
+	first.owns(3)
 	got = said(t, cfg, UnderWay)
-	wantSaid(t, got, "ok "+group+"members: 1; partitions that they forward: 3 at 127.0.0.1")
+	wantSaid(t, got, "ok "+main+"members: 1; partitions that they forward: 3 at 127.0.0.1", "warn "+bulk+"partitions 0, 1, 2 have no owner")
+	first.stop()
+	all := consumeLanes(t, s, cfg.Group, buffer.Main, buffer.Bulk)
+	owned := all.ownsOf(buffer.Main, 3)
+	all.ownsOf(buffer.Bulk, 3)
+	got = said(t, cfg, UnderWay)
+	wantSaid(t, got, "ok "+main+"members: 1; partitions that they forward: 3 at 127.0.0.1", "ok "+bulk+"members: 1; partitions that they forward: 3 at 127.0.0.1")
 	wantNot(t, got, "warn", "FAIL")
 
 	put(t, s, 5)
 	got = said(t, cfg, UnderWay)
-	wantSaid(t, got, "ok "+group+"blocks that are not settled: 5; the oldest is ")
+	wantSaid(t, got, "ok "+main+"blocks that are not settled: 5; the oldest is ")
 	wantNot(t, got, "warn", "FAIL")
 	if !regexp.MustCompile(`the oldest is \d+s old, and Kafka keeps blocks for 72h0m0s`).MatchString(got) {
 		t.Error(got)
@@ -197,7 +203,7 @@ func TestCheckLooksAtTheGroup(t *testing.T) {
 		}
 		save(t, p, next)
 	}
-	wantSaid(t, said(t, cfg, UnderWay), "ok "+group+"blocks that are not settled: 0\n")
+	wantSaid(t, said(t, cfg, UnderWay), "ok "+main+"blocks that are not settled: 0\n")
 }
 
 func TestCheckRecognisesATopicThatIsShorterThanWhatWasForwarded(t *testing.T) {
@@ -213,7 +219,7 @@ func TestCheckRecognisesATopicThatIsShorterThanWhatWasForwarded(t *testing.T) {
 	was := c.GroupInfo(cfg.Group).Commits[s.lane(buffer.Main).topic][0]
 	remake(t, c, s.lane(buffer.Main).topic, 1)
 	recommit(t, s, cfg.Group, was) // a coordinator may have known nothing of it
-	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+": has committed more of partition 0 than there is: the topic was made anew")
+	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": has committed more of partition 0 than there is: the topic was made anew")
 }
 
 // A member of an older generation of software may leave partitions alone.
@@ -233,8 +239,8 @@ func TestCheckFindsPartitionsWithoutAnOwner(t *testing.T) {
 	if _, err := lazy.Next(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	wantSaid(t, said(t, cfg, Possible), "ok group "+cfg.Group+": members: 1; partitions that they forward: 1 at 127.0.0.1",
-		"warn group "+cfg.Group+": partitions 1, 2 have no owner")
+	wantSaid(t, said(t, cfg, Possible), "ok group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": members: 1; partitions that they forward: 1 at 127.0.0.1",
+		"warn group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": partitions 1, 2 have no owner")
 }
 
 // firstOnly is a balancer that hands out the first partition and no other.
@@ -281,8 +287,8 @@ func TestCheckTellsOfBlocksThatRetentionOvertook(t *testing.T) {
 	if err := c.DeleteRecords(s.lane(buffer.Main).topic, 0, 3); err != nil {
 		t.Fatal(err)
 	}
-	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+": had not forwarded all of partition 0 when Kafka removed it",
-		"ok group "+cfg.Group+": blocks that are not settled: 2; the oldest is ")
+	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": had not forwarded all of partition 0 when Kafka removed it",
+		"ok group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": blocks that are not settled: 2; the oldest is ")
 }
 
 // The topic is created by the command that README tells.
@@ -296,24 +302,31 @@ func TestCheckOnApacheKafka(t *testing.T) {
 	if command == nil {
 		t.Fatal("README does not say how to create the topic")
 	}
-	args := strings.Fields(strings.ReplaceAll(string(command[1]), "\\\n", " "))
-	args[1] = k.Bootstrap()
-	if out, err := k.Tool(soon(t), "org.apache.kafka.tools.TopicCommand", args...); err != nil {
-		t.Fatal(err, out)
+	for _, topic := range []string{"ingestgw-main", "ingestgw-bulk"} {
+		args := strings.Fields(strings.NewReplacer("\\\n", " ", "$topic", topic).Replace(string(command[1])))
+		args[1] = k.Bootstrap()
+		if out, err := k.Tool(soon(t), "org.apache.kafka.tools.TopicCommand", args...); err != nil {
+			t.Fatal(err, out)
+		}
 	}
 
 	cfg := testConfig(k.Addrs())
 	cfg.TopicPrefix, cfg.Group, cfg.Strict = "ingestgw", "ingestgw", true
 	got := said(t, cfg, Possible)
 	wantSaid(t, got, "ok topic ingestgw-main: 12 partitions on 3 of 3 brokers each", "ok topic ingestgw-main: its settings are safe",
-		"ok group ingestgw: has no members: nobody forwards now", "ok group ingestgw: blocks that are not settled: 0\n")
+		"ok topic ingestgw-bulk: its settings are safe",
+		"ok group ingestgw: has no members: nobody forwards now", "ok group ingestgw, topic ingestgw-main: blocks that are not settled: 0\n")
 	wantNot(t, got, "warn", "FAIL")
 
 	s := mustOpen(t, cfg, nil)
-	consume(t, s, cfg.Group).owns(12)
+	group := consumeLanes(t, s, cfg.Group, buffer.Main, buffer.Bulk)
+	group.ownsOf(buffer.Main, 12)
+	group.ownsOf(buffer.Bulk, 12)
 	put(t, s, 3)
 	got = said(t, cfg, UnderWay)
-	wantSaid(t, got, "ok group ingestgw: members: 1; partitions that they forward: 12 at 127.", "ok group ingestgw: blocks that are not settled: 3; the oldest is ")
+	wantSaid(t, got, "ok group ingestgw, topic ingestgw-main: members: 1; partitions that they forward: 12 at 127.",
+		"ok group ingestgw, topic ingestgw-bulk: members: 1; partitions that they forward: 12 at 127.",
+		"ok group ingestgw, topic ingestgw-main: blocks that are not settled: 3; the oldest is ")
 	wantNot(t, got, "warn", "FAIL")
 
 	if err := k.Brokers[2].Stop(soon(t)); err != nil {

@@ -7,21 +7,24 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/internal/credentials"
+	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
 // Config is the settings of the Kafka buffer, read with prefix KAFKA.
 type Config struct {
-	Brokers        []string      `desc:"Addresses of Kafka brokers, as host:port separated by commas; the others are found through them. Required with BUFFER=kafka."`
-	TopicPrefix    string        `split_words:"true" default:"ingestgw" desc:"What the names of the topics begin with: the lane main is kept in the topic <prefix>-main."`
-	CreateTopics   bool          `split_words:"true" default:"false" desc:"Whether a topic that does not exist is created, with KAFKA_PARTITIONS, KAFKA_REPLICATION and KAFKA_RETENTION. Otherwise senders get 503 until somebody has."`
-	Partitions     int           `default:"12" unit:"partitions" desc:"Partitions of a topic that is created. Each is forwarded by one process at a time, so have at least two for each process that forwards."`
-	Replication    int           `default:"3" unit:"brokers" desc:"On how many brokers a topic that is created keeps each block; with fewer brokers on all of them, which is warned of. An acknowledged block is on two at least, if there are two."`
-	Retention      time.Duration `default:"72h" desc:"How long a topic that is created keeps blocks, forwarded or not: the longest outage that can be bridged."`
-	Strict         bool          `default:"false" desc:"Whether a topic on which acknowledged samples are not safe is refused: the process does not start, and senders get 503. Otherwise it is warned of."`
-	Group          string        `default:"ingestgw" desc:"Consumer group of the processes that forward to the same cluster. A group with another name and another FORWARD_URLS sends everything to a second cluster at its own pace."`
-	SessionTimeout time.Duration `split_words:"true" default:"6s" desc:"How long Kafka waits for a sign of life of a process that forwards before it gives its partitions to others. Brokers allow 6s to 30m by default (group.min.session.timeout.ms, group.max.session.timeout.ms)."`
-	HedgeAfter     time.Duration `split_words:"true" default:"2s" desc:"How long a block may be without acknowledgement, while later ones get theirs, before it is written to another partition too. When nothing is acknowledged at all, one block in each such time is, to find a way out. The copy is harmless."`
+	Brokers        []string       `desc:"Addresses of Kafka brokers, as host:port separated by commas; the others are found through them. Required with BUFFER=kafka."`
+	TopicPrefix    string         `split_words:"true" default:"ingestgw" desc:"What the names of the topics begin with: the lanes main and bulk are kept in the topics <prefix>-main and <prefix>-bulk."`
+	CreateTopics   bool           `split_words:"true" default:"false" desc:"Whether a topic that does not exist is created, with KAFKA_PARTITIONS, KAFKA_REPLICATION and KAFKA_RETENTION. Otherwise senders get 503 until somebody has."`
+	Partitions     int            `default:"12" unit:"partitions" desc:"Partitions of a topic that is created. Each is forwarded by one process at a time, so have at least two for each process that forwards."`
+	Replication    int            `default:"3" unit:"brokers" desc:"On how many brokers a topic that is created keeps each block; with fewer brokers on all of them, which is warned of. An acknowledged block is on two at least, if there are two."`
+	Retention      time.Duration  `default:"72h" desc:"How long a topic that is created keeps blocks, forwarded or not: the longest outage that can be bridged."`
+	BulkMaxBytes   settings.Bytes `split_words:"true" default:"0" unit:"bytes" desc:"Most bytes that a bulk topic which is created keeps, its replicas not counted: Kafka removes the oldest blocks beyond it, forwarded or not, instead of filling its disks. Those that were not forwarded are lost. 0 means no bound but KAFKA_RETENTION. The bulk topic holds what tenants send above their sustained rate, and what is old already when it comes."`
+	Strict         bool           `default:"false" desc:"Whether a topic on which acknowledged samples are not safe is refused: the process does not start, and senders get 503. Otherwise it is warned of."`
+	Group          string         `default:"ingestgw" desc:"Consumer group of the processes that forward to the same cluster. A group with another name and another FORWARD_URLS sends everything to a second cluster at its own pace."`
+	SessionTimeout time.Duration  `split_words:"true" default:"6s" desc:"How long Kafka waits for a sign of life of a process that forwards before it gives its partitions to others. Brokers allow 6s to 30m by default (group.min.session.timeout.ms, group.max.session.timeout.ms)."`
+	HedgeAfter     time.Duration  `split_words:"true" default:"2s" desc:"How long a block may be without acknowledgement, while later ones get theirs, before it is written to another partition too. When nothing is acknowledged at all, one block in each such time is, to find a way out. The copy is harmless."`
 	TLS            TLSConfig
 	SASL           SASLConfig
 	AppendTimeout  time.Duration `ignored:"true"` // BUFFER_APPEND_TIMEOUT
@@ -86,6 +89,9 @@ func (c Config) Validate() error {
 	if c.Retention < time.Hour {
 		bad("RETENTION", c.Retention, "at least 1h")
 	}
+	if least := settings.Bytes(max(c.Partitions, 1)) * leastSegmentBytes; c.BulkMaxBytes < 0 || c.BulkMaxBytes > 0 && c.BulkMaxBytes < least {
+		bad("BULK_MAX_BYTES", c.BulkMaxBytes, fmt.Sprintf("at least %v with KAFKA_PARTITIONS=%d, or 0 for no bound", least, c.Partitions))
+	}
 	if c.Group == "" {
 		bad("GROUP", c.Group, "a name")
 	}
@@ -96,6 +102,17 @@ func (c Config) Validate() error {
 		bad("HEDGE_AFTER", c.HedgeAfter, fmt.Sprintf("at least %v", minHedge))
 	}
 	return errors.Join(append(errs, c.TLS.validate(), c.SASL.validate())...)
+}
+
+// topic is the name of a lane's topic.
+func (c Config) topic(lane buffer.Lane) string { return c.TopicPrefix + "-" + string(lane) }
+
+// keeps is the bytes that Kafka keeps of each of so many partitions of a lane's topic, as retention.bytes says it: -1 is no bound.
+func (c Config) keeps(lane buffer.Lane, partitions int) int64 {
+	if lane != buffer.Bulk || c.BulkMaxBytes == 0 {
+		return -1
+	}
+	return int64(c.BulkMaxBytes) / int64(partitions)
 }
 
 func (c TLSConfig) validate() error {

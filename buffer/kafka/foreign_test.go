@@ -79,7 +79,7 @@ func TestMessageOfANewerVersionHoldsItsPartitionUntilAnUpgrade(t *testing.T) {
 func TestBlockOfANewerVersionIsReadAsItIs(t *testing.T) {
 	t.Parallel()
 	_, s, group := single(t)
-	data := []byte("igb\x02and whatever comes then")
+	data := []byte("igb\x03and whatever comes then")
 	if err := s.Append(soon(t), buffer.Main, buffer.NewBlock(time.UnixMilli(1), 1, 1, bytes.Clone(data), nil)); err != nil {
 		t.Fatal(err)
 	}

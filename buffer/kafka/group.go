@@ -29,6 +29,8 @@ const (
 	groupTimeout = 3 * time.Second
 	// watchPartitions is how often it is asked whether there are more partitions.
 	watchPartitions = 10 * time.Second
+	// complainAgain is how often it is said that one is not there.
+	complainAgain = time.Minute
 	// retryTopics is how often it is asked whether a topic that was not there has come.
 	retryTopics = 2 * time.Second
 	// leaveWithin bounds how long Consume waits for its leaving of the group.
@@ -59,6 +61,7 @@ func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane, 
 		last:       map[place]<-chan struct{}{},
 		lanes:      map[string]*lane{},
 		logs:       map[string]string{},
+		told:       map[string]time.Time{},
 	}
 	m.balancer = &sticky{held: m.held}
 	for _, name := range lanes {
@@ -89,10 +92,11 @@ type member struct {
 	stuckAfter time.Duration // Config.StuckAfter
 
 	mu         sync.Mutex
-	logs       map[string]string // by topic, the name of its log: of those that were found
-	generation *kafka.Generation // nil between two of them
-	compared   bool              // it is known which partitions others have committed to before it: we may commit
-	number     int32             // of the last one
+	logs       map[string]string    // by topic, the name of its log: of those that were found
+	told       map[string]time.Time // by topic, when it was last said that it is not there
+	generation *kafka.Generation    // nil between two of them
+	compared   bool                 // it is known which partitions others have committed to before it: we may commit
+	number     int32                // of the last one
 	holding    map[place]*holding
 	last       map[place]<-chan struct{} // closed when what ran for a partition has returned
 	ended      bool                      // no partitions are handed out any more
@@ -133,7 +137,7 @@ func (m *member) topics(ctx context.Context) []string {
 		known, err := l.find(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				m.log.Error("a topic cannot be forwarded yet", "topic", name, "err", err)
+				m.complain(name, err)
 			}
 			continue
 		}
@@ -144,6 +148,17 @@ func (m *member) topics(ctx context.Context) []string {
 	}
 	slices.Sort(topics)
 	return topics
+}
+
+// complain says that a topic is not there, now and then: the others are forwarded, perhaps for ever.
+func (m *member) complain(topic string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.told[topic]) < complainAgain {
+		return
+	}
+	m.told[topic] = time.Now()
+	m.log.Error("a topic cannot be forwarded yet", "topic", topic, "err", err)
 }
 
 // join is in the group with these topics until ctx ends, further topics have come, or we get stuck; then it returns for how long
@@ -170,7 +185,7 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 	stay, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	var watching sync.WaitGroup
-	watching.Go(func() { m.watch(stay, leave, len(topics) < len(m.lanes)) })
+	watching.Go(func() { m.watch(stay, leave, len(topics)) })
 	m.generations(stay, group)
 	leave(nil)
 	watching.Wait()
@@ -193,8 +208,8 @@ var (
 	errMoreLanes = errors.New("a topic has come")
 )
 
-// watch ends a membership that is stuck, or that lacks topics which have come.
-func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacking bool) {
+// watch ends a membership that is stuck, or for so many topics when there are more now.
+func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joined int) {
 	stuck := time.NewTicker(m.stuckAfter / 20)
 	defer stuck.Stop()
 	topics := time.NewTicker(retryTopics)
@@ -214,7 +229,7 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, lacki
 				return
 			}
 		case <-topics.C:
-			if lacking && len(m.topics(ctx)) == len(m.lanes) {
+			if joined < len(m.lanes) && len(m.topics(ctx)) > joined {
 				leave(errMoreLanes)
 				return
 			}

@@ -549,7 +549,7 @@ func TestProgressOfANewerVersionHoldsItsPartitionOnly(t *testing.T) {
 	if taken := had[0].member.taken(had); len(taken) != 1 || taken[0] != had[0] {
 		t.Errorf("%d partitions are taken for others'", len(taken))
 	}
-	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+": the progress of partition 0 was saved by a newer version")
+	wantSaid(t, said(t, cfg, Possible), "warn group "+cfg.Group+", topic "+cfg.topic(buffer.Main)+": the progress of partition 0 was saved by a newer version")
 }
 
 // A partition may be handed out anew while a generation is adopted. What is found out about its former run says nothing of the new one.

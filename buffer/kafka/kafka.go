@@ -47,9 +47,9 @@ var _ buffer.Store = (*Store)(nil)
 // openTimeout bounds how long Open waits for Kafka.
 const openTimeout = 5 * time.Second
 
-// Open returns a Store whose topic for the main lane exists, or says in the log why it does not: a Kafka that cannot be reached is
-// no error, since the process then answers senders 503 and goes on as soon as it can. An error is a setting that is wrong, a file
-// that cannot be read, or with KAFKA_STRICT a topic that is not safe. Metrics are registered with reg, which may be nil, until
+// Open returns a Store whose topics for the main and the bulk lane exist, or says in the log why one does not: a Kafka that cannot be
+// reached is no error, since the process then answers senders 503 and goes on as soon as it can. An error is a setting that is wrong,
+// a file that cannot be read, or with KAFKA_STRICT a topic that is not safe. Metrics are registered with reg, which may be nil, until
 // Close.
 func Open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	return open(ctx, cfg, log, reg, nil)
@@ -83,18 +83,30 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	main := s.lane(buffer.Main)
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	known, err := main.look(ctx)
-	if err == nil && known.refused != nil && !known.unread {
-		return nil, errors.Join(known.refused, s.Close(ctx))
-	}
-	if err != nil {
-		log.Error("Kafka cannot be used yet: senders get 503 until it can", "err", err)
+	if err := s.lookAll(ctx); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
 	}
 	s.under.Go(s.check) // ends with closing
 	return s, nil
+}
+
+// needed are the lanes whose topics have to be there.
+var needed = [...]buffer.Lane{buffer.Main, buffer.Bulk}
+
+// lookAll looks at the topics that have to be there. The error is why one is refused.
+func (s *Store) lookAll(ctx context.Context) error {
+	for _, name := range needed {
+		known, err := s.lane(name).look(ctx)
+		if err == nil && known.refused != nil && !known.unread {
+			return known.refused
+		}
+		if err != nil {
+			s.log.Error("a topic cannot be used yet: senders of what belongs into it get 503 until it can", "lane", name, "err", err)
+		}
+	}
+	return nil
 }
 
 // check looks at the topics now and then until the Store closes: what was safe may be changed, and what is not there may come.
@@ -147,24 +159,30 @@ func (s *Store) compare() {
 	s.most.Store(int64(most))
 }
 
-// Stats is as buffer.Store says. Bytes are an estimate: Kafka tells offsets only, so they are multiplied with the mean of the
+// Stats is as buffer.Store says. Lanes do not wait for each other: with an error come the statistics of the others. Bytes are an estimate: Kafka tells offsets only, so they are multiplied with the mean of the
 // blocks that this process has seen.
 func (s *Store) Stats(ctx context.Context) ([]buffer.PartitionStats, error) {
 	var stats []buffer.PartitionStats
+	var errs []error
 	for _, l := range s.all() {
-		known, err := l.find(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("stats of topic %s: %w", l.topic, err)
-		}
-		bounds, err := l.bounds(ctx, len(known.leaders))
-		if err != nil {
-			return nil, err
-		}
-		for n, b := range bounds {
-			stats = append(stats, buffer.PartitionStats{
-				ID: l.id(known, n), First: b.From, Next: b.To, Bytes: l.size(b.To - b.From),
-			})
-		}
+		of, err := l.stats(ctx)
+		stats, errs = append(stats, of...), append(errs, err)
+	}
+	return stats, errors.Join(errs...)
+}
+
+func (l *lane) stats(ctx context.Context) ([]buffer.PartitionStats, error) {
+	known, err := l.find(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("stats of topic %s: %w", l.topic, err)
+	}
+	bounds, err := l.bounds(ctx, len(known.leaders))
+	if err != nil {
+		return nil, err
+	}
+	stats := make([]buffer.PartitionStats, len(bounds))
+	for n, b := range bounds {
+		stats[n] = buffer.PartitionStats{ID: l.id(known, n), First: b.From, Next: b.To, Bytes: l.size(b.To - b.From)}
 	}
 	return stats, nil
 }

@@ -209,8 +209,8 @@ func suite(brokers []string) buffertest.Harness {
 		Lose:     func(t *testing.T, s buffer.Store) { takeAll(t, s.(*Store), "readers") },
 		Patience: 20 * time.Second,
 		Without: map[string]string{
-			"FullIsErrFullAndRecovers":    "how much a topic may hold is Kafka's affair: it removes by time and never refuses",
-			"AFullLaneLeavesRoomInOthers": "no lane is ever full",
+			"FullIsErrFullAndRecovers": "how much a topic may hold is Kafka's affair: it removes by time and never refuses",
+			"FullBulkLeavesRoomInMain": "no lane is ever full",
 		},
 	}
 }

@@ -48,7 +48,7 @@ type topic struct {
 }
 
 func newLane(s *Store, name buffer.Lane) *lane {
-	l := &lane{s: s, name: name, topic: s.cfg.TopicPrefix + "-" + string(name), looking: make(chan struct{}, 1), newest: messageVersion}
+	l := &lane{s: s, name: name, topic: s.cfg.topic(name), looking: make(chan struct{}, 1), newest: messageVersion}
 	l.log = s.log.With("topic", l.topic)
 	l.transport = s.dialer.transport(s.ctx, l.topic)
 	l.trips = l.transport

@@ -146,7 +146,7 @@ type consuming struct {
 	stop func()
 
 	mu  sync.Mutex
-	now map[int]*owned // by partition
+	now map[buffer.Lane]map[int]*owned // by partition
 	all []*owned
 }
 
@@ -159,22 +159,31 @@ type owned struct {
 // consume takes part in a group with the main lane until the test ends, or stop.
 func consume(t *testing.T, s *Store, group string) *consuming {
 	t.Helper()
+	return consumeLanes(t, s, group, buffer.Main)
+}
+
+// consumeLanes is consume with other lanes.
+func consumeLanes(t *testing.T, s *Store, group string, lanes ...buffer.Lane) *consuming {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	c := &consuming{t: t, now: map[int]*owned{}}
+	c := &consuming{t: t, now: map[buffer.Lane]map[int]*owned{}}
+	for _, lane := range lanes {
+		c.now[lane] = map[int]*owned{}
+	}
 	done := make(chan struct{})
 	go func() { // ends with ctx
 		defer close(done)
-		err := s.Consume(ctx, group, []buffer.Lane{buffer.Main}, func(ctx context.Context, p buffer.Partition) error {
-			o := &owned{p, ctx}
+		err := s.Consume(ctx, group, lanes, func(ctx context.Context, p buffer.Partition) error {
+			o, id := &owned{p, ctx}, p.ID()
 			c.mu.Lock()
-			c.now[p.ID().Number] = o
+			c.now[id.Lane][id.Number] = o
 			c.all = append(c.all, o)
 			c.mu.Unlock()
 			<-ctx.Done()
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if c.now[p.ID().Number] == o {
-				delete(c.now, p.ID().Number)
+			if c.now[id.Lane][id.Number] == o {
+				delete(c.now[id.Lane], id.Number)
 			}
 			return nil
 		})
@@ -194,21 +203,29 @@ func consume(t *testing.T, s *Store, group string) *consuming {
 	return c
 }
 
-// owns waits until there are runs for n partitions, and returns them.
+// owns waits until there are runs for n partitions of the main lane, and returns them.
 func (c *consuming) owns(n int) map[int]*owned {
 	c.t.Helper()
+	return c.ownsOf(buffer.Main, n)
+}
+
+// ownsOf is owns with another lane.
+func (c *consuming) ownsOf(lane buffer.Lane, n int) map[int]*owned {
+	c.t.Helper()
 	var now map[int]*owned
-	eventually(c.t, fmt.Sprintf("%d partitions are ours", n), func() bool {
-		now = c.owned()
+	eventually(c.t, fmt.Sprintf("%d partitions of lane %s are ours", n, lane), func() bool {
+		now = c.ownedOf(lane)
 		return len(now) == n
 	})
 	return now
 }
 
-func (c *consuming) owned() map[int]*owned {
+func (c *consuming) owned() map[int]*owned { return c.ownedOf(buffer.Main) }
+
+func (c *consuming) ownedOf(lane buffer.Lane) map[int]*owned {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.now)
+	return maps.Clone(c.now[lane])
 }
 
 // begun is how many runs there have been.

@@ -26,6 +26,10 @@ const (
 	safeInsync = 2
 	// safeRetention is the least that bridges a night and the morning after it.
 	safeRetention = 24 * time.Hour
+	// leastSegmentBytes and mostSegmentBytes bound segment.bytes of a topic that keeps a number of bytes. Kafka removes whole segments,
+	// so they are a bounded part of that; the most is Kafka's default.
+	leastSegmentBytes = 64 << 20
+	mostSegmentBytes  = 1 << 30
 	// checkEvery is how often the topic's configuration is looked at again.
 	checkEvery = 3 * time.Minute
 	// checkAnew is how soon when it could not be looked at, or is refused.
@@ -51,6 +55,10 @@ func (l *lane) create(ctx context.Context, meta *kafka.MetadataResponse) (*kafka
 		"retention.bytes":                "-1",
 		"retention.ms":                   strconv.FormatInt(l.s.cfg.Retention.Milliseconds(), 10),
 		"unclean.leader.election.enable": "false",
+	}
+	if bytes := l.s.cfg.keeps(l.name, l.s.cfg.Partitions); bytes >= 0 {
+		config["retention.bytes"] = strconv.FormatInt(bytes, 10)
+		config["segment.bytes"] = strconv.FormatInt(min(max(bytes/8, leastSegmentBytes), mostSegmentBytes), 10)
 	}
 	var entries []kafka.ConfigEntry
 	for _, name := range slices.Sorted(maps.Keys(config)) {
@@ -116,7 +124,7 @@ func (l *lane) examine(ctx context.Context, meta *kafka.MetadataResponse) *topic
 	if n, err := strconv.Atoi(config["max.message.bytes"]); err == nil {
 		t.maxBlock = max(1, n-overhead)
 	}
-	faults := faultsOf(meta.Topics[0].Partitions, config)
+	faults := faultsOf(meta.Topics[0].Partitions, config, l.s.cfg.keeps(l.name, len(t.leaders)))
 	l.s.metrics.unsafe(l.topic, faults)
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		l.log.Warn("acknowledged samples are not safe in the topic", "setting", name, "why", faults[name])
@@ -160,8 +168,8 @@ func (l *lane) config(ctx context.Context) (map[string]string, error) {
 	return config, nil
 }
 
-// faultsOf says by setting what is unsafe about a topic.
-func faultsOf(partitions []kafka.Partition, config map[string]string) map[string]string {
+// faultsOf says by setting what is unsafe about a topic. keeps is the least that retention.bytes may be, -1 when that is to bound nothing.
+func faultsOf(partitions []kafka.Partition, config map[string]string, keeps int64) map[string]string {
 	faults := map[string]string{}
 	replication := replication(partitions)
 	insync := number(config["min.insync.replicas"])
@@ -190,8 +198,12 @@ func faultsOf(partitions []kafka.Partition, config map[string]string) map[string
 	if ms := number(config["retention.ms"]); ms >= 0 && ms < safeRetention.Milliseconds() {
 		faults["retention.ms"] = fmt.Sprintf("%d, want %d or more: a longer outage of the cluster loses blocks", ms, safeRetention.Milliseconds())
 	}
-	if n := number(config["retention.bytes"]); n >= 0 {
+	switch n := number(config["retention.bytes"]); {
+	case n >= 0 && keeps < 0:
 		faults["retention.bytes"] = fmt.Sprintf("%d, want -1: blocks are removed before they are forwarded when there are more bytes", n)
+	case n >= 0 && n < keeps:
+		faults["retention.bytes"] = fmt.Sprintf("%d, want %d or more, as INGESTGW_KAFKA_BULK_MAX_BYTES says: blocks are removed before they are "+
+			"forwarded when there are more bytes", n, keeps)
 	}
 	return faults
 }

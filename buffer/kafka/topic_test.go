@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -37,12 +38,16 @@ func TestWhatIsUnsafeAboutATopicIsTold(t *testing.T) {
 		replication []int // of each partition; three by default
 		config      map[string]string
 		faults      []string
+		keeps       int64
 	}{
 		"nothing":                          {},
 		"kept for ever":                    {config: map[string]string{"retention.ms": "-1"}},
 		"kept for a day":                   {config: map[string]string{"retention.ms": "86400000"}},
 		"kept for less":                    {config: map[string]string{"retention.ms": "86399999"}, faults: []string{"retention.ms"}},
 		"removed by size":                  {config: map[string]string{"retention.bytes": "1000000000"}, faults: []string{"retention.bytes"}},
+		"removed by size, as was asked":    {config: map[string]string{"retention.bytes": "1000000000"}, keeps: 1_000_000_000},
+		"removed sooner than was asked":    {config: map[string]string{"retention.bytes": "999999999"}, keeps: 1_000_000_000, faults: []string{"retention.bytes"}},
+		"not removed by size":              {keeps: 1_000_000_000},
 		"one replica":                      {replication: []int{1}, config: map[string]string{"min.insync.replicas": "1"}, faults: []string{"min.insync.replicas", "replication"}},
 		"two replicas":                     {replication: []int{2}, faults: []string{"replication"}},
 		"one partition has fewer":          {replication: []int{3, 3, 2}, faults: []string{"replication"}},
@@ -69,7 +74,7 @@ func TestWhatIsUnsafeAboutATopicIsTold(t *testing.T) {
 			for i, n := range c.replication {
 				partitions = append(partitions, kafka.Partition{ID: i, Replicas: make([]kafka.Broker, n)})
 			}
-			faults := faultsOf(partitions, config)
+			faults := faultsOf(partitions, config, cmp.Or(c.keeps, -1))
 			slices.Sort(c.faults)
 			if got := slices.Sorted(maps.Keys(faults)); !slices.Equal(got, c.faults) {
 				t.Errorf("%v, want %v", faults, c.faults)
@@ -83,7 +88,7 @@ func TestWhatIsUnsafeAboutATopicIsTold(t *testing.T) {
 	}
 }
 
-// unsafe are the settings of which the gauge says that they are unsafe.
+// unsafe are the settings of the main topic of which the gauge says that they are unsafe.
 func unsafe(t *testing.T, s *Store) map[string]bool {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -95,10 +100,12 @@ func unsafe(t *testing.T, s *Store) map[string]bool {
 	settings := map[string]bool{}
 	for _, f := range families {
 		for _, m := range f.Metric {
+			labels := map[string]string{}
 			for _, l := range m.Label {
-				if l.GetName() == "setting" && m.Gauge.GetValue() == 1 {
-					settings[l.GetValue()] = true
-				}
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["topic"] == s.cfg.topic(buffer.Main) && m.Gauge.GetValue() == 1 {
+				settings[labels["setting"]] = true
 			}
 		}
 	}
