@@ -59,6 +59,9 @@ func NewRate(perSecond, burst, hard float64) (Rate, error) {
 	if hard == 0 {
 		r.Hard = hardFactor * perSecond
 	}
+	if math.IsInf(r.Burst, 0) || math.IsInf(r.Hard, 0) {
+		return Rate{}, fmt.Errorf("a rate of %v: too large", perSecond)
+	}
 	if r.Hard < r.PerSecond {
 		return Rate{}, fmt.Errorf("the hard limit of %v a second is below the sustained rate of %v", hard, perSecond)
 	}

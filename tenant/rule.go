@@ -3,6 +3,7 @@ package tenant
 import (
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/VictoriaMetrics/metricsql"
 )
@@ -16,7 +17,7 @@ type Rule struct {
 type filter struct {
 	label    string
 	value    string
-	regexp   *regexp.Regexp // instead of value; anchored
+	regexp   *regexp.Regexp // of value, anchored; nil when value is to be equal
 	negative bool
 }
 
@@ -45,14 +46,21 @@ func ParseRule(text string) (Rule, error) {
 			}
 			all = append(all, one)
 		}
-		if len(all) > 0 {
-			r.any = append(r.any, all)
+		if !slices.ContainsFunc(all, filter.tells) {
+			return Rule{}, fmt.Errorf("rule %q: it would fit every series", text)
 		}
+		r.any = append(r.any, all)
 	}
 	if len(r.any) == 0 {
 		return Rule{}, fmt.Errorf("rule %q: it would fit every series", text)
 	}
 	return r, nil
+}
+
+// tells says whether there are series that f does not fit, as far as can easily be seen: with job=~".*" there are none.
+func (f filter) tells() bool {
+	anyName := f.label == "__name__" && (f.regexp == nil && f.negative && f.value == "" || f.regexp != nil && !f.negative && f.value == ".+")
+	return !anyName && (f.regexp == nil || f.negative || f.value != ".*")
 }
 
 // String is the text that was parsed.
