@@ -50,8 +50,8 @@ func (c Config) Largest() int64 {
 	return (n + 1<<20 - 1) &^ (1<<20 - 1)
 }
 
-// tlsPrefix is what the names of the variables in Config.TLS begin with.
-const tlsPrefix = "INGESTGW_INGEST_TLS"
+// TLSPrefix is what the names of the variables in Config.TLS begin with.
+const TLSPrefix = "INGESTGW_INGEST_TLS"
 
 // Values of Config.LabelNames.
 const (
@@ -95,5 +95,5 @@ func (c Config) Validate() error {
 	if c.LabelNames != namesUTF8 && c.LabelNames != namesLegacy {
 		bad("LABEL_NAMES", c.LabelNames, "utf8 or legacy")
 	}
-	return errors.Join(append(errs, c.TLS.Validate(tlsPrefix))...)
+	return errors.Join(append(errs, c.TLS.Validate(TLSPrefix))...)
 }

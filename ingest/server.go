@@ -62,7 +62,7 @@ type Server struct {
 func New(cfg Config, access Access, limits *limit.Registry, gather *buffer.Gatherer, budget *memory.Budget,
 	log *slog.Logger, reg prometheus.Registerer,
 ) (*Server, error) {
-	secure, err := credentials.LoadListener(tlsPrefix, cfg.TLS, log)
+	secure, err := credentials.LoadListener(TLSPrefix, cfg.TLS, log)
 	if err != nil {
 		return nil, fmt.Errorf("load the certificates of the listener for remote-write: %w", err)
 	}

@@ -44,6 +44,7 @@ func (c *check) checkInserts(ctx context.Context) []target {
 		t := target{Endpoint: ep, client: downstream.NewClient(ep, c.credentials, 1)}
 		t.reading = c.checkInsertMetrics(ctx, t)
 		c.checkWriteURL(ctx, t)
+		c.checkMultitenantURL(ctx, t)
 		all = append(all, t)
 	}
 	return all
@@ -165,34 +166,46 @@ func (c *check) checkInsertFlags(what string, r *downstream.Reading) {
 	c.checkLabelLimits(what, r.Flags)
 }
 
-// labelLimits are the flags by which vminsert drops series (1.151) or cuts them (1.100), and tells senders nothing of it. least is no
-// more than either version's default.
-var labelLimits = []struct {
+// A labelLimit is a flag by which vminsert drops series (1.151) or cuts them (1.100), and tells senders nothing of it.
+type labelLimit struct {
 	flag, of string
-	least    int
-}{
-	{"maxLabelsPerTimeseries", "%s labels", 30},
-	{"maxLabelNameLen", "names of %s bytes", 256},
-	{"maxLabelValueLen", "values of %s bytes", 1024},
+	setting  string
+	ours     int // what the setting lets through
+}
+
+// labelLimits are those that matter to what this process does.
+func (c *check) labelLimits() (list []labelLimit) {
+	if c.cfg.Process.receives() {
+		list = append(list,
+			labelLimit{"maxLabelsPerTimeseries", "%s labels", "INGESTGW_INGEST_MAX_LABELS", c.cfg.Ingest.MaxLabels},
+			labelLimit{"maxLabelNameLen", "names of %s bytes", "INGESTGW_INGEST_MAX_LABEL_NAME", c.cfg.Ingest.MaxLabelName},
+			labelLimit{"maxLabelValueLen", "values of %s bytes", "INGESTGW_INGEST_MAX_LABEL_VALUE", c.cfg.Ingest.MaxLabelValue})
+	}
+	if c.cfg.Forward.Pack {
+		list = append(list, labelLimit{"maxLabelsPerTimeseries", "%s labels", "INGESTGW_FORWARD_MAX_LABELS", c.cfg.Forward.MaxLabels})
+	}
+	return list
 }
 
 func (c *check) checkLabelLimits(what string, flags map[string]string) {
-	var usual []string
-	for _, limit := range labelLimits {
+	var same []string
+	for _, limit := range c.labelLimits() {
 		value := flags[limit.flag]
 		if value == "" {
 			continue
 		}
 		text := fmt.Sprintf(limit.of, value) + " (-" + limit.flag + ")"
-		if n, err := strconv.Atoi(value); err == nil && n < limit.least {
-			c.warn(what, "takes series of up to %s, at least %d are usual: it drops larger ones, or cuts them, and answers 2xx",
-				text, limit.least)
+		if n, err := strconv.Atoi(value); err == nil && n < limit.ours {
+			c.warn(what, "takes series of up to %s, and %s=%d lets larger ones through: it drops those, or cuts them, and answers 2xx; set both alike",
+				text, limit.setting, limit.ours)
 			continue
 		}
-		usual = append(usual, text)
+		if !slices.Contains(same, text) {
+			same = append(same, text)
+		}
 	}
-	if len(usual) > 0 {
-		c.ok(what, "takes series of up to %s; larger ones it drops, or cuts, and answers 2xx", strings.Join(usual, ", "))
+	if len(same) > 0 {
+		c.ok(what, "takes series of up to %s; larger ones do not get that far", strings.Join(same, ", "))
 	}
 }
 

@@ -118,7 +118,7 @@ func TestCheckOfAForwarderLooksAtNoListenerForSenders(t *testing.T) {
 		if c.admin = c.address("listening for operators"); c.admin == "" || statusOf(c.admin+"/-/ready") != http.StatusOK {
 			return errors.New("not ready")
 		}
-		if !strings.Contains(textOf(c.admin+"/metrics"), "ingestgw_kafka_assigned_partitions 2") {
+		if !strings.Contains(textOf(c.admin+"/metrics"), "ingestgw_kafka_assigned_partitions 4") {
 			return errors.New("not all partitions are its own")
 		}
 		return nil
@@ -138,7 +138,7 @@ func TestCheckWritesThroughKafka(t *testing.T) {
 	brokers := startFakeKafka(t)
 	c := startChild(t, "BUFFER=kafka", "KAFKA_BROKERS="+brokers[0], "KAFKA_CREATE_TOPICS=true", "KAFKA_PARTITIONS=2", "FORWARD_URLS="+f.insert.URL)
 	eventually(t, 20*time.Second, func() error {
-		if !strings.Contains(textOf(c.admin+"/metrics"), "ingestgw_kafka_assigned_partitions 2") {
+		if !strings.Contains(textOf(c.admin+"/metrics"), "ingestgw_kafka_assigned_partitions 4") {
 			return errors.New("not all partitions are its own")
 		}
 		return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/settings"
+	"github.com/ingestgw/ingestgw/tenant/access"
 )
 
 const (
@@ -65,7 +66,7 @@ func remoteWriteHeader() http.Header {
 // checkSample writes one sample and reads it back from every vmselect: through the ingestgw that runs here and receives, or, if
 // there is none, straight to each vminsert.
 func (c *check) checkSample(ctx context.Context, inserts []target) {
-	receives := c.running && c.cfg.Process.receives()
+	receives := c.running && c.cfg.Process.receives() && c.cfg.Access.Mode == access.ModePath
 	switch {
 	case len(c.cfg.Check.Vmselect.URLs) == 0:
 		c.ok("sample", "none is written, as INGESTGW_VMSELECT_URLS is empty")
@@ -76,12 +77,15 @@ func (c *check) checkSample(ctx context.Context, inserts []target) {
 	}
 	selects := c.checkSelects(ctx)
 	if receives {
-		u := local(c.cfg.Ingest.Listen, "/api/v1/write")
+		u := c.ingestURL()
 		c.writeAndReadBack(ctx, "sample through the ingestgw at "+u.Host+", with the settings that it was started with", c.gateway, u, selects)
 		return
 	}
 	why := "as no ingestgw runs here"
-	if c.running {
+	switch {
+	case c.running && c.cfg.Process.receives():
+		why = "as INGESTGW_TENANT_MODE=" + c.cfg.Access.Mode + " wants a credential, and there is none to check with"
+	case c.running:
 		why = "as INGESTGW_ROLE=" + c.cfg.Process.Role + " takes none"
 	}
 	for _, insert := range inserts {

@@ -28,6 +28,7 @@ type fakeCluster struct {
 	storeFlags  map[string]string
 	selectFlags map[string]string
 	writeStatus int
+	multitenant int // what the URL for many tenants answers; 0: there is none
 	copies      int // of what is written that can be read
 	morePaths   string
 	processes   int    // that take turns at vminsert's address
@@ -39,10 +40,11 @@ type fakeCluster struct {
 func startFakeCluster(t *testing.T) *fakeCluster {
 	t.Helper()
 	f := &fakeCluster{
-		insertFlags: map[string]string{"maxInsertRequestSize": "33554432", "maxLabelsPerTimeseries": "30", "dropSamplesOnOverload": "false"},
+		insertFlags: map[string]string{"maxInsertRequestSize": "33554432", "maxLabelsPerTimeseries": "40", "dropSamplesOnOverload": "false"},
 		storeFlags:  map[string]string{"inmemoryDataFlushInterval": "5s", "retentionPeriod": "13", "dedup.minScrapeInterval": "1ms"},
 		selectFlags: map[string]string{"dedup.minScrapeInterval": "1ms"},
 		writeStatus: http.StatusNoContent,
+		multitenant: http.StatusNoContent,
 		copies:      1,
 	}
 	f.insert = fakeServer(t, func(w http.ResponseWriter, r *http.Request) { f.answerInsert(w, r) })
@@ -73,6 +75,10 @@ func (f *fakeCluster) answerInsert(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.URL.Path == "/insert/multitenant/prometheus/api/v1/write" && f.multitenant != 0 {
+		w.WriteHeader(f.multitenant)
+		return
+	}
 	if r.URL.Path != "/insert/0:0/prometheus/api/v1/write" {
 		http.Error(w, "unsupported path "+r.URL.Path, http.StatusBadRequest)
 		return
@@ -151,7 +157,9 @@ func TestCheckOfAHealthyClusterIsAllOK(t *testing.T) {
 	wantLine(t, out, "ok", "buffer", "writable")
 	wantLine(t, out, "ok", "vminsert", "fake-1", "reaches all of its 1 storages")
 	wantLine(t, out, "ok", "write to", "/insert/0:0/prometheus/api/v1/write", "204")
-	wantLine(t, out, "ok", "vminsert", "30 labels (-maxLabelsPerTimeseries)")
+	wantLine(t, out, "ok", "vminsert", "40 labels (-maxLabelsPerTimeseries)")
+	wantLine(t, out, "ok", "write for many tenants", "/insert/multitenant/", "204")
+	wantLine(t, out, "ok", "tenants", "INGESTGW_TENANT_MODE=path", "every tenant")
 	wantLine(t, out, "ok", "vmstorage", "13 months")
 	wantLine(t, out, "ok", "vmstorage", "in memory for 5s")
 	wantLine(t, out, "ok", "INGESTGW_INGEST_LISTEN", "free")
@@ -180,16 +188,58 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			"FAIL", []string{"vminsert", "-maxInsertRequestSize=16MB", "INGESTGW_INGEST_MAX_DECODED=32MiB"},
 		},
 		"few labels": {
+			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "39" },
+			"warn", []string{"vminsert", "39 labels (-maxLabelsPerTimeseries)", "INGESTGW_INGEST_MAX_LABELS=40", "answers 2xx"},
+		},
+		"too few labels for packing": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "29" },
-			"warn", []string{"vminsert", "29 labels (-maxLabelsPerTimeseries)", "30 are usual", "answers 2xx"},
+			"warn", []string{"vminsert", "29 labels (-maxLabelsPerTimeseries)", "INGESTGW_FORWARD_MAX_LABELS=30", "answers 2xx"},
 		},
 		"short label names": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelNameLen"] = "64" },
-			"warn", []string{"vminsert", "names of 64 bytes (-maxLabelNameLen)", "256 are usual"},
+			"warn", []string{"vminsert", "names of 64 bytes (-maxLabelNameLen)", "INGESTGW_INGEST_MAX_LABEL_NAME=256"},
 		},
 		"short label values": {
-			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelValueLen"] = "256" },
-			"warn", []string{"vminsert", "values of 256 bytes (-maxLabelValueLen)", "1024 are usual"},
+			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelValueLen"] = "1024" },
+			"warn", []string{"vminsert", "values of 1024 bytes (-maxLabelValueLen)", "INGESTGW_INGEST_MAX_LABEL_VALUE=4096"},
+		},
+		"no URL for many tenants": {
+			func(_ *testing.T, f *fakeCluster) { f.multitenant = 0 },
+			"warn", []string{"write for many tenants", "400", "INGESTGW_FORWARD_PACK=false"},
+		},
+		"tenants without a file": {
+			func(t *testing.T, _ *fakeCluster) {
+				t.Setenv("INGESTGW_TENANT_MODE", "file")
+				t.Setenv("INGESTGW_TENANT_FILE", "/nowhere/tenants.yaml")
+			},
+			"FAIL", []string{"tenants", "INGESTGW_TENANT_FILE", "/nowhere/tenants.yaml"},
+		},
+		"a directory that is away": {
+			func(t *testing.T, _ *fakeCluster) {
+				t.Setenv("INGESTGW_TENANT_MODE", "directory")
+				t.Setenv("INGESTGW_TENANT_DIRECTORY_URL", "http://127.0.0.1:1/lookup")
+			},
+			"FAIL", []string{"directory http://127.0.0.1:1/lookup"},
+		},
+		"a directory that knows everybody": {
+			func(t *testing.T, _ *fakeCluster) {
+				everybody := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"tenants":["1:2"]}`) })
+				t.Setenv("INGESTGW_TENANT_MODE", "directory")
+				t.Setenv("INGESTGW_TENANT_DIRECTORY_URL", everybody.URL)
+			},
+			"FAIL", []string{"directory", "everybody would be let in"},
+		},
+		"keys that cannot be had": {
+			func(t *testing.T, _ *fakeCluster) {
+				path := filepath.Join(t.TempDir(), "tenants.yaml")
+				if err := os.WriteFile(path, []byte("tenants: []\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				t.Setenv("INGESTGW_TENANT_MODE", "file")
+				t.Setenv("INGESTGW_TENANT_FILE", path)
+				t.Setenv("INGESTGW_TENANT_JWT_JWKS_URL", "http://127.0.0.1:1/keys")
+			},
+			"FAIL", []string{"keys of JSON Web Tokens", "INGESTGW_TENANT_JWT_JWKS_URL"},
 		},
 		"storage does not deduplicate": {
 			func(_ *testing.T, f *fakeCluster) { f.storeFlags["dedup.minScrapeInterval"] = "0s" },

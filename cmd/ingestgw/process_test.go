@@ -30,6 +30,7 @@ type child struct {
 	exited chan struct{} // closed when it has
 	ingest string        // http://host:port
 	admin  string
+	token  string // that post sends; empty: none
 }
 
 // logged is what a child wrote.
@@ -163,6 +164,9 @@ func (c *child) post(series string) int {
 		return 0
 	}
 	req.Header = remoteWriteHeader()
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0

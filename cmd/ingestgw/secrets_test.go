@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"net/http"
 	"net/url"
@@ -27,6 +29,11 @@ func plantSecrets(t *testing.T, base *url.URL, basicAuth bool) []string {
 		}
 		return path
 	}
+	hash := sha256.Sum256([]byte(planted))
+	table := filepath.Join(t.TempDir(), "tenants.yaml")
+	if err := os.WriteFile(table, []byte("tenants:\n- {id: \"1:0\", credentials: [{bearer_sha256: "+hex.EncodeToString(hash[:])+"}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	host := base.Host
 	list := []string{
 		"FORWARD_URLS=http://user:" + planted + "@" + host + ",http://" + planted + "@" + host + "/token?authKey=" + planted + ",http://127.0.0.1:1/" +
@@ -35,6 +42,13 @@ func plantSecrets(t *testing.T, base *url.URL, basicAuth bool) []string {
 		"VMSELECT_URLS=http://user:" + planted + "@" + host + ",http://user:" + planted + "@127.0.0.1:1",
 		"FORWARD_HEADERS=X-Key: " + planted + "^^X-Other: " + planted,
 		"FORWARD_METRICS_AUTH_KEY_FILE=" + file("metrics"),
+		"TENANT_MODE=directory",
+		"TENANT_FILE=" + table,
+		"TENANT_DIRECTORY_URL=http://user:" + planted + "@" + host + "/lookup?token=" + planted,
+		"TENANT_DIRECTORY_BEARER_TOKEN_FILE=" + file("directory"),
+		"TENANT_JWT_JWKS_URL=http://user:" + planted + "@" + host + "/keys?authKey=" + planted,
+		"TENANT_JWT_SECRET_FILE=" + file("jwt-secret-of-more-than-32-bytes"),
+		"TENANT_JWT_ALGORITHMS=RS256,HS256",
 		"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USER=operator", "KAFKA_SASL_PASSWORD_FILE=" + file("kafka"),
 	}
 	if basicAuth {
@@ -178,6 +192,11 @@ func TestSecretsAreNotLoggedOrServed(t *testing.T) {
 			}
 			c := startChild(t, append(plantSecrets(t, base, basicAuth), "LOG_LEVEL=debug", "FORWARD_SETTLE=30s", "FORWARD_RETRY_MIN=10ms",
 				"FORWARD_RETRY_MAX=50ms", "FORWARD_LOST_AFTER=5s")...)
+			c.token = planted + "unknown"
+			if status := c.post("a"); status == http.StatusNoContent {
+				t.Error("a wrong token is taken")
+			}
+			c.token = planted
 			for range 3 {
 				if status := c.post("a"); status != http.StatusNoContent {
 					t.Errorf("answered %d", status)
@@ -191,7 +210,7 @@ func TestSecretsAreNotLoggedOrServed(t *testing.T) {
 				}
 				return nil
 			})
-			for _, path := range []string{"/metrics", "/", "/-/ready", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
+			for _, path := range []string{"/metrics", "/", "/-/ready", "/debug/pprof/cmdline", "/api/v1/tenants/1:0", "/debug/pprof/goroutine?debug=2"} {
 				resp, err := http.Get(c.admin + path)
 				if err != nil {
 					t.Fatal(err)
