@@ -53,12 +53,17 @@ type question struct {
 
 // BearerToken is the credential of a sender with a bearer token.
 func BearerToken(token string) Credential {
-	return Credential{key: key{Bearer, sha256.Sum256([]byte(token))}}
+	var room [usual]byte
+	return Credential{key: key{Bearer, sha256.Sum256(append(room[:0], token...))}}
 }
 
 // BasicAuth is the credential of a sender with a user name, which has no colon in it, and a password.
 func BasicAuth(user, password string) Credential {
-	return Credential{key: key{Basic, sha256.Sum256([]byte(user + ":" + password))}, user: user}
+	var room [usual]byte
+	b := append(room[:0], user...)
+	b = append(b, ':')
+	b = append(b, password...)
+	return Credential{key: key{Basic, sha256.Sum256(b)}, user: user}
 }
 
 // ClientCertificate is the credential of a sender with a certificate that has been verified. Its subject, its issuer and its
@@ -84,9 +89,12 @@ func (c *Credential) question() question {
 	return question{Kind: c.key.kind, SHA256: hex.EncodeToString(c.key.sum[:]), User: c.user}
 }
 
-// labelKey is of one value of a label. It allocates nothing for values of a usual length, as it is asked for each series.
+// usual is the length, in bytes, up to which nothing is allocated to hash what a sender has shown.
+const usual = 256
+
+// labelKey is of one value of a label.
 func labelKey(label string, value []byte) key {
-	var room [256]byte
+	var room [usual]byte
 	b := append(room[:0], label...)
 	b = append(b, 0) // label names have no NUL
 	b = append(b, value...)

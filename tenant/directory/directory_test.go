@@ -584,6 +584,7 @@ func TestAnInvalidatedAnswerIsUsedWhenTheDirectoryIsDown(t *testing.T) {
 		s.expect("a", "1:0")
 		s.far.Delay(time.Hour)
 		s.expect("a", "1:0")
+		s.settled()
 		s.far.Break(0)
 		s.far.Delay(0)
 		s.far.Bearer("a", `{"tenants":["2"]}`)
