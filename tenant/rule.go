@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,6 +19,7 @@ type filter struct {
 	label    string
 	value    string
 	regexp   *regexp.Regexp // of value, anchored; nil when value is to be equal
+	prefix   []byte         // with which all begins that regexp fits; most values are told by it
 	negative bool
 }
 
@@ -40,9 +42,15 @@ func ParseRule(text string) (Rule, error) {
 		for _, f := range filters {
 			one := filter{label: f.Label, value: f.Value, negative: f.IsNegative}
 			if f.IsRegexp {
+				bare, err := regexp.Compile(f.Value) // metricsql compiles it in brackets, where a)(b is well
+				if err != nil {
+					return Rule{}, fmt.Errorf("rule %q: label %s: %w", text, f.Label, err)
+				}
 				if one.regexp, err = metricsql.CompileRegexpAnchored(f.Value); err != nil {
 					return Rule{}, fmt.Errorf("rule %q: label %s: %w", text, f.Label, err)
 				}
+				prefix, _ := bare.LiteralPrefix()
+				one.prefix = []byte(prefix)
 			}
 			all = append(all, one)
 		}
@@ -88,7 +96,7 @@ func fitsAll(filters []filter, series Labels) bool {
 func (f *filter) fits(series Labels) bool {
 	value := series.Get(f.label)
 	if f.regexp != nil {
-		return f.regexp.Match(value) != f.negative
+		return (bytes.HasPrefix(value, f.prefix) && f.regexp.Match(value)) != f.negative
 	}
 	return (string(value) == f.value) != f.negative
 }

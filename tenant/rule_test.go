@@ -24,6 +24,12 @@ func TestARuleFitsWhatASelectorWouldFind(t *testing.T) {
 		`{__name__=~"u."}`:                     true,
 		`{__name__=~"u"}`:                      false, // anchored
 		`{__name__=~".*p|down"}`:               true,
+		`{__name__=~"up|upper"}`:               true,
+		`{__name__=~"u(x|p)"}`:                 true,
+		`{__name__=~"(?i)UP"}`:                 true,
+		`{__name__=~"u\\.*p"}`:                 true,
+		`{__name__=~"p"}`:                      false,
+		`{__name__!~"upp.*"}`:                  true,
 		`up{job="node"}`:                       true,
 		`up{job="node",instance="10.0.0.2"}`:   false,
 		`up{job!="node"}`:                      false,
@@ -54,7 +60,7 @@ func TestARuleFitsWhatASelectorWouldFind(t *testing.T) {
 
 func TestWhatPicksNoSeriesIsNoRule(t *testing.T) {
 	for _, rule := range []string{
-		"", " ", "{}", `sum(up)`, `up + 1`, `1`, `"up"`, `up[5m]`, `up offset 5m`, `up{`, `up{job="(}`, `{job=~"("}`, `up{job~"x"}`, `up or down`,
+		"", " ", "{}", `sum(up)`, `up + 1`, `1`, `"up"`, `up[5m]`, `up offset 5m`, `up{`, `up{job="(}`, `{job=~"("}`, `{job=~"a)(?:b"}`, `up{job~"x"}`, `up or down`,
 		`up @ 5`, `{job="a" or}`, "\xff", `rate(up)`, `with (x = up) x + x`,
 	} {
 		if r, err := ParseRule(rule); err == nil {
@@ -103,11 +109,17 @@ func FuzzRule(f *testing.F) {
 }
 
 func BenchmarkRuleFits(b *testing.B) {
+	for name, metric := range map[string]string{"yes": "go_goroutines", "no": "node_cpu_seconds_total"} {
+		b.Run(name, func(b *testing.B) { benchmarkRule(b, []byte(metric)) })
+	}
+}
+
+func benchmarkRule(b *testing.B, name []byte) {
 	r, err := ParseRule(`{__name__=~"go_.*",job!="x"}`)
 	if err != nil {
 		b.Fatal(err)
 	}
-	name, job := []byte("go_goroutines"), []byte("node")
+	job := []byte("node")
 	labels := get(func(label string) []byte {
 		if label == "job" {
 			return job
