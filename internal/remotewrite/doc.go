@@ -32,6 +32,20 @@
 //
 // vminsert takes a series' tenant from the labels vm_account_id, vm_project_id, VictoriaMetrics_AccountID and
 // VictoriaMetrics_ProjectID, and that of metadata from its fields 11 and 12
-// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#multitenancy-via-labels). Scan counts them and
-// Strip takes them out, with or without a value. The labels of exemplars are left alone: vminsert does not read exemplars.
+// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#multitenancy-via-labels). Scan counts them, and
+// everything that rewrites takes them out, with or without a value. The labels of exemplars are left alone: vminsert does not
+// read exemplars.
+//
+// # Rewriting
+//
+// A message that has passed Scan can be rewritten, without being decoded, in four ways:
+//
+//	Strip         takes out what is reserved.
+//	Edit          does so too, leaves out series, and puts tags on the others.
+//	Divider       cuts a message into one for each tenant, and takes out what is reserved.
+//	AppendPacked  puts messages of several tenants into one, with the tenant on each series.
+//
+// Split cuts a message into smaller ones and changes nothing in them. Whoever decides about a series sees it as a View, about
+// metadata as a MetadataView. relabel.go has the only code that takes labels out of series or puts some in. Where labels are put,
+// they come behind the last that the series has, wherever that stands. What is left keeps its bytes and its order.
 package remotewrite

@@ -56,12 +56,30 @@ func TestAppendPackedRefusesWhatItCannotWalk(t *testing.T) {
 		"labels of a wrong type":     timeseries(up, number(1, 3)),
 		"metadata with a cut number": message(3, field(11, varint, 0x80)),
 		"a group":                    field(9, group),
+		"a field without a number":   timeseries(up, field(0, delimited, 0)),
 	} {
 		dst := []byte("dst")
 		got, labels, err := remotewrite.AppendPacked(dst, join(good, bad), 1, 2, tags("a", "1"))
 		var e *remotewrite.Error
 		if !errors.Is(err, remotewrite.ErrMalformed) || !errors.As(err, &e) || e.Offset < len(good) || string(got) != "dst" || labels != 0 {
 			t.Errorf("%s: got %q, %d, %v", promise, got, labels, err)
+		}
+	}
+}
+
+func TestPackedSizeIsEnoughWhenLengthsGrow(t *testing.T) {
+	for n := range 300 {
+		pad := strings.Repeat("x", n)
+		for _, msg := range [][]byte{metadata(text(4, pad)), timeseries(text(50, pad)), metadata(), timeseries(up, labels("a", pad))} {
+			packed, _, err := remotewrite.AppendPacked(nil, msg, 1, math.MaxUint32, nil)
+			series := 0
+			if entriesSlowly(msg)[0].outer == 1 {
+				series = 1
+			}
+			size := remotewrite.PackedSize(len(msg), series, 1-series, 1, math.MaxUint32, nil)
+			if err != nil || len(packed) > size || size > len(packed)+2 {
+				t.Errorf("%q becomes %d bytes, at most %d were announced; %v", msg, len(packed), size, err)
+			}
 		}
 	}
 }
@@ -91,36 +109,33 @@ func checkPack(t *testing.T, msg []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, tags := range tagSets {
-		account, project := uint32(math.MaxUint32)>>(7*n), uint32(n)
-		packed, most, err := remotewrite.AppendPacked(slices.Clone(neighbour), msg, account, project, tags)
-		if err != nil || !bytes.HasPrefix(packed, neighbour) {
-			t.Fatalf("%v, or the neighbour has changed", err)
-		}
-		packed = packed[len(neighbour):]
-		want := rewriteSlowly(msg, slowly{tags: tags, tenant: []uint32{account, project}, bare: true})
-		if !bytes.Equal(packed, want) {
-			t.Fatalf("got  %x\nwant %x", packed, want)
-		}
-		size := remotewrite.PackedSize(len(msg), whole.Series, whole.Metadata, account, project, tags)
-		counts, err := new(remotewrite.Scanner).Scan(packed, remotewrite.Limits{})
-		if len(msg) > 0 && len(packed) > 0 && (err != nil || counts.Labels != most || len(packed) > size) {
-			t.Fatalf("%d bytes of at most %d, %d labels; Scan says %+v, %v", len(packed), size, most, counts, err)
-		}
-		got, direct := vminsertMultitenant(t, packed), vminsertByURL(t, msg, account, project, tags)
-		if !slices.Equal(got, direct) {
-			t.Fatalf("packed:\n%q\nby URL:\n%q", got, direct)
-		}
+	tags := tagsFor(msg)
+	account, project := uint32(math.MaxUint32)>>(len(msg)%32), uint32(len(msg)%3)
+	packed, most, err := remotewrite.AppendPacked(slices.Clone(neighbour), msg, account, project, tags)
+	if err != nil || !bytes.HasPrefix(packed, neighbour) {
+		t.Fatalf("%v, or the neighbour has changed", err)
+	}
+	packed = packed[len(neighbour):]
+	want := rewriteSlowly(msg, slowly{tags: tags, tenant: []uint32{account, project}, bare: true})
+	if !bytes.Equal(packed, want) {
+		t.Fatalf("got  %x\nwant %x", packed, want)
+	}
+	size := remotewrite.PackedSize(len(msg), whole.Series, whole.Metadata, account, project, tags)
+	counts, err := new(remotewrite.Scanner).Scan(packed, remotewrite.Limits{})
+	if err != nil || counts.Labels != most || len(packed) > size {
+		t.Fatalf("%d bytes of at most %d, %d labels; Scan says %+v, %v", len(packed), size, most, counts, err)
+	}
+	got, direct := vminsertMultitenant(t, packed), vminsertByURL(t, msg, account, project, tags)
+	if !slices.Equal(got, direct) {
+		t.Fatalf("packed:\n%q\nby URL:\n%q", got, direct)
 	}
 }
 
 // checkPackOfAnything holds AppendPacked to its promise about what is malformed.
 func checkPackOfAnything(t *testing.T, msg []byte) {
-	for _, tags := range tagSets[:3] {
-		packed, most, err := remotewrite.AppendPacked([]byte("before"), msg, 1, 2, tags)
-		if !bytes.HasPrefix(packed, []byte("before")) || err != nil && (len(packed) > len("before") || most != 0) {
-			t.Fatalf("%q, %d, %v", packed, most, err)
-		}
+	packed, most, err := remotewrite.AppendPacked([]byte("before"), msg, 1, 2, tagsFor(msg))
+	if !bytes.HasPrefix(packed, []byte("before")) || err != nil && (len(packed) > len("before") || most != 0) {
+		t.Fatalf("%q, %d, %v", packed, most, err)
 	}
 }
 

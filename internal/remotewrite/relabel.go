@@ -92,6 +92,14 @@ type survey struct {
 func (r *relabel) survey(series []byte) (s survey, reason string) {
 	s.stay = len(series)
 	for i := 0; i < len(series); {
+		if n, end := usualLabels(series, i, r.lengths); n > 0 {
+			i, s.behind, s.labels = end, end, s.labels+n
+		}
+		n, end := usualFields(series, i, tagSample)
+		i, s.samples = end, s.samples+n
+		if i == len(series) {
+			break
+		}
 		f, reason := step(series, i)
 		if reason != "" {
 			return survey{}, reason
@@ -117,6 +125,38 @@ func (r *relabel) survey(series []byte) (s survey, reason string) {
 		}
 	}
 	return s, ""
+}
+
+// usualLabels walks the labels from b[i] on, as far as they surely stay and their lengths take one byte. lengths has a bit for
+// the length of each name that may go, modulo 64.
+func usualLabels(b []byte, i int, lengths uint64) (n, end int) {
+	if lengths == 0 {
+		return usualFields(b, i, tagLabel)
+	}
+	for i+1 < len(b) && b[i] == tagLabel && b[i+1] < 0x80 {
+		to := i + 2 + int(b[i+1])
+		if to > len(b) {
+			break
+		}
+		name := usualNameLen(b[i+2 : to])
+		if name < 0 || lengths>>(name&63)&1 != 0 {
+			break
+		}
+		n, i = n+1, to
+	}
+	return n, i
+}
+
+// usualFields walks the fields with that tag from b[i] on, as far as their lengths take one byte.
+func usualFields(b []byte, i int, tag byte) (n, end int) {
+	for i+1 < len(b) && b[i] == tag && b[i+1] < 0x80 {
+		to := i + 2 + int(b[i+1])
+		if to > len(b) {
+			break
+		}
+		n, i = n+1, to
+	}
+	return n, i
 }
 
 // label takes in the label f of the series.

@@ -102,6 +102,7 @@ var accepted = []struct {
 		counts{Series: 2, Samples: 2, Labels: 1, Newest: now}},
 	{"unknown fields of every type", join(field(2, fixed32, 1, 2, 3, 4), timeseries(up, number(9, 1), text(1000, "x"), double(77, 1)),
 		text(1<<29-1, "y")), counts{Series: 1, Labels: 1}},
+	{"an unknown field that looks like a sample", timeseries(up, message(5, sample(1, now)[2:])), counts{Series: 1, Labels: 1}},
 	{"numbers padded with zero bits", timeseries(up, []byte{0x92, 0x00, 0x83, 0x80, 0x00, 0x10, 0x85, 0x00}),
 		counts{Series: 1, Samples: 1, Labels: 1, Newest: 5}},
 	{"metadata", metadata(number(1, 2), text(2, "up"), text(4, "Größe"), text(5, "s"), number(8, 1)),

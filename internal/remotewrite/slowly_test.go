@@ -153,7 +153,7 @@ func metadataSlowly(msg []byte) iter.Seq[[]byte] {
 	}
 }
 
-// tagSets are tags as tenants may have them.
+// tagSets are tags as tenants may have them. Some are names that generate writes into series.
 var tagSets = [][]remotewrite.Label{
 	nil,
 	tags("org", "acme", "region", "eu-1"),
@@ -161,6 +161,8 @@ var tagSets = [][]remotewrite.Label{
 	tags("a", "1", "kubernetes_pod", "x", "kubernetes_pod_name", "y", "le:gacy", "z", "vm_account_ix", "q"),
 	tags("job", string(make([]byte, 300))),
 }
+
+func tagsFor(msg []byte) []remotewrite.Label { return tagSets[len(msg)%len(tagSets)] }
 
 func tags(pairs ...string) (out []remotewrite.Label) {
 	for i := 0; i < len(pairs); i += 2 {

@@ -60,6 +60,9 @@ func (v View) Longest() (name, value int) {
 func (v View) Hash() uint64 {
 	from, to := labelRun(v, 0)
 	for i := to; i < len(v); {
+		if _, i = usualFields(v, i, tagSample); i == len(v) {
+			break
+		}
 		f := mustStep(v, i)
 		if f.number() == seriesLabels {
 			return hashApart(v, from, to)
@@ -73,6 +76,9 @@ func (v View) Hash() uint64 {
 func labelRun(b []byte, i int) (from, to int) {
 	from = i
 	for i < len(b) {
+		if _, i = usualFields(b, i, tagLabel); i == len(b) {
+			break
+		}
 		f := mustStep(b, i)
 		if f.number() != seriesLabels {
 			if from < i {

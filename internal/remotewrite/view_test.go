@@ -2,6 +2,7 @@ package remotewrite_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,7 +125,11 @@ func checkViews(t *testing.T, msg []byte) {
 			t.Fatalf("%x has the hash %x", []byte(v), v.Hash())
 		}
 	}
-	for entry := range metadataSlowly(msg) {
+	got := slices.Collect(remotewrite.Metadata(msg))
+	if entries := slices.Collect(metadataSlowly(msg)); !slices.EqualFunc(got, entries, func(m remotewrite.MetadataView, e []byte) bool { return bytes.Equal(m, e) }) {
+		t.Fatalf("the metadata is %x, want %x", got, entries)
+	}
+	for _, entry := range got {
 		checkMetadataView(t, entry)
 	}
 }
