@@ -118,7 +118,7 @@ type line struct {
 
 // cut returns the lines of "tenants" that begin as items do, at the same depth as the first one, and look like JSON objects.
 func cut(text string) []line {
-	var lines []line
+	lines := make([]line, 0, strings.Count(text, "- {"))
 	within, depth := false, -1
 	number := int32(0)
 	for at := 0; at < len(text); {
