@@ -18,6 +18,7 @@ import (
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/memory"
 	"github.com/ingestgw/ingestgw/status"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 // A gateway is the parts of the process and what connects them.
@@ -39,10 +40,11 @@ type gateway struct {
 	ingest  *ingest.Server
 	gather  *buffer.Gatherer
 	store   buffer.Store
-	serving *part // of status
-	knowing *part // of tenants
-	taking  *part // of ingest
-	sending *part // of forward
+	board   limit.Board // where processes tell each other about tenants; nil with the disk buffer
+	serving *part       // of status
+	knowing *part       // of tenants
+	taking  *part       // of ingest
+	sending *part       // of forward
 
 	stopSending, stopKnowing context.CancelFunc
 	ended                    chan error // one per part, when it has ended
@@ -122,7 +124,7 @@ func (g *gateway) openStore(cfg *config, reg prometheus.Registerer) error {
 		if err != nil {
 			return err
 		}
-		g.store = store
+		g.store, g.board = store, store.Board()
 		return nil
 	}
 	store, err := disk.Open(cfg.Disk, g.log, reg)
@@ -169,6 +171,7 @@ func (g *gateway) startTenants(cfg *config, reg prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
+	t.board = g.board
 	g.tenants = t
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopKnowing = cancel
