@@ -164,6 +164,10 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Grant, error) {
 
 func (v *Verifier) verify(ctx context.Context, raw string, sum [sha256.Size]byte, set *keySet) (*Grant, error) {
 	c, err := v.check(raw, set)
+	if newer := v.keys(); c.missing && newer != set { // it was read in between
+		set = newer
+		c, err = v.check(raw, set)
+	}
 	if c.missing {
 		if set, err = v.seek(ctx, c.id); err != nil {
 			return nil, err
