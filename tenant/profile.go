@@ -58,7 +58,7 @@ func checkTag(name, value string) error {
 	switch {
 	case name == "" || value == "":
 		return fmt.Errorf("tag %q=%q: want a name and a value", name, value)
-	case name == "__name__" || slices.Contains(Reserved[:], name):
+	case name == "__name__" || name == "vmrange" || slices.Contains(Reserved[:], name): // vminsert makes vmrange of histograms
 		return fmt.Errorf("tag %q: this label is not for tags", name)
 	case strings.Contains(name, "="):
 		return fmt.Errorf("tag %q: vminsert takes no name with = in it", name)

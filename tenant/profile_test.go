@@ -47,6 +47,7 @@ func TestWhatIsNoTagIsRefused(t *testing.T) {
 		"no name":     {"": "x"},
 		"no value":    {"x": ""},
 		"a metric":    {"__name__": "up"},
+		"a bucket":    {"vmrange": "1...2"},
 		"an equals":   {"a=b": "x"},
 		"no UTF-8":    {"a\xff": "x"},
 		"bad value":   {"a": "\xff"},
