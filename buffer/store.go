@@ -97,7 +97,7 @@ type Store interface {
 	// and every fn has returned. An error of fn ends everything and is returned.
 	Consume(ctx context.Context, group string, lanes []Lane, fn func(context.Context, Partition) error) error
 
-	// Stats says what the Store holds.
+	// Stats says what the Store holds. With an error comes what is known all the same: one lane does not wait for another.
 	Stats(ctx context.Context) ([]PartitionStats, error)
 
 	// Close refuses new blocks, waits for the ones under way or for ctx, and returns when the Store's goroutines are gone.
