@@ -63,6 +63,9 @@ func (p *placement) add(n *node, now time.Time) {
 
 // fade makes what was sent count less the longer ago it was. f.mu is held.
 func (f *fleet) fade(now time.Time) {
+	if f.faded.IsZero() {
+		f.faded = now
+	}
 	keep := math.Exp(-float64(now.Sub(f.faded)) / float64(loadFades))
 	f.faded = now
 	for _, n := range f.nodes {

@@ -36,6 +36,7 @@ type fleet struct {
 func (f *fleet) set(endpoints []downstream.Endpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.fade(time.Now())
 	kept := make(map[string]*node, len(endpoints))
 	load := 0.0
 	for _, n := range f.nodes {
@@ -71,11 +72,15 @@ func (f *fleet) warnOfPath(n *node) {
 	}
 }
 
-// size is how many nodes there are.
-func (f *fleet) size() int {
+// inLine is how many parcels of one partition may wait for permits while it goes on. With one node there is nothing to be gained
+// by it. With several, one that is busy must not keep the others from their parcels.
+func (f *fleet) inLine() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.nodes)
+	if len(f.nodes) < 2 {
+		return 0
+	}
+	return len(f.nodes) * f.concurrency
 }
 
 // takes says whether the node is one to send to, be there room or not. f.mu is held.
@@ -131,6 +136,8 @@ func (f *fleet) done(p permit, fail *failure) {
 		if fail.kind == failed {
 			f.log.Warn("node cannot take records, leaving it alone", "node", n.name, "err", fail, "failures", n.failures, "pause", pause)
 		}
+		f.serveAll(time.Now()) // who waited for it goes elsewhere
+		return
 	}
 	f.serve(n, time.Now())
 }

@@ -69,21 +69,23 @@ func TestBackoffDoublesUpToItsBound(t *testing.T) {
 	}
 }
 
-func TestWhenItsOwnNodeIsFullTheLeastBusyIsTaken(t *testing.T) {
-	f := newFleet(&fakeSettling{}, 2, "a:1", "b:1", "c:1")
-	f.warm(t)
-	var got string
-	for range 6 {
-		got += mustAcquire(t, f, want{home: f.nodes[0]}).node.name[:1]
-	}
-	if got != "aabcbc" {
-		t.Errorf("nodes were taken in the order %q, want aabcbc", got)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := f.acquire(ctx, &want{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("acquire without a free node and with a context that has ended: %v", err)
-	}
+func TestWhenItsOwnNodeStaysFullTheLeastBusyIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(&fakeSettling{}, 2, "a:1", "b:1", "c:1")
+		f.warm(t)
+		var got string
+		for range 6 {
+			got += mustAcquire(t, f, want{home: f.nodes[0]}).node.name[:1]
+		}
+		if got != "aabcbc" {
+			t.Errorf("nodes were taken in the order %q, want aabcbc", got)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := f.acquire(ctx, &want{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("acquire without a free node and with a context that has ended: %v", err)
+		}
+	})
 }
 
 func TestANodeToAvoidIsTakenWhenThereIsNoOther(t *testing.T) {
@@ -148,4 +150,12 @@ func TestWhatWeHaveCutOffDoesNotBlameTheNode(t *testing.T) {
 			t.Errorf("kind %v: %d failures, limit %d", kind, n.failures, n.limit)
 		}
 	}
+}
+
+func endpointsOf(f *fleet) []downstream.Endpoint {
+	var list []downstream.Endpoint
+	for _, n := range f.nodes {
+		list = append(list, n.ep)
+	}
+	return list
 }

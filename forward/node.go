@@ -23,7 +23,8 @@ type node struct {
 	limit     int        // most of them
 	failures  int        // in a row
 	until     time.Time  // it is left alone before
-	contended [lanes]int // permits given out while the other lane waited too
+	contended [lanes]int // permits given out that the other lane waited for too
+	credit    int        // of bulk, see permit.go
 
 	load float64 // samples sent to it lately, see affinity.go
 	idle bool    // for fleet.spare

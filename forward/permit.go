@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,9 +14,11 @@ import (
 //	bulk ──▶ line ── 5 of 100──▶
 //
 // That is the share while both wait. While one line is empty the other gets all, but bulk leaves one permit of each node free,
-// which main finds there when it comes, and gives its own back after each request while main waits. So main waits behind bulk
-// at no time: what bulk gets while main waits is its share and no more, which ingestgw_forward_permits_beyond_share_total proves
-// by counting what it is.
+// which main finds there when it comes, and gives its own back after each request while main waits. What bulk gets while main
+// waits is its share and no more: ingestgw_forward_permits_beyond_share_total would show it.
+//
+// Who waits is at home at some node. For a moment he waits for that one although others have room: a burst is over soon, and
+// other nodes do not know his tenants.
 
 // The lanes, as an index.
 const (
@@ -29,6 +32,9 @@ const (
 	mainShare = 95
 	bulkShare = 5
 )
+
+// homeWait is how long a node is waited for while others have room. Only a few do: as many as visit it at one time.
+const homeWait = recheck
 
 // A permit lets one parcel visit a node. It is given back with fleet.done.
 type permit struct {
@@ -46,6 +52,7 @@ type want struct {
 	samples int   // that it is going to send
 
 	since time.Time
+	hasty bool        // goes to any node: many wait for the same home
 	ready chan permit // has room for one
 }
 
@@ -63,9 +70,12 @@ func (f *fleet) queue(w *want) {
 	w.ready, w.since = make(chan permit, 1), time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.lines[w.lane] = append(f.lines[w.lane], w)
 	if w.home != nil {
 		w.home.load += float64(w.samples)
+		w.hasty = f.lines[w.lane].at(w.home) >= f.concurrency
+	}
+	f.lines[w.lane] = append(f.lines[w.lane], w)
+	if w.home != nil {
 		f.serve(w.home, w.since)
 	}
 	for _, n := range f.leastBusy(w.avoid) {
@@ -175,12 +185,14 @@ func (f *fleet) waiting() (n [lanes]int) {
 	return n
 }
 
-// serveAll gives out the permits of all nodes: first to who goes home. f.mu is held.
+// serveAll gives out the permits of all nodes: first to who goes home, then by the nodes that have the fewest visitors. f.mu is
+// held.
 func (f *fleet) serveAll(now time.Time) {
-	for _, homeOnly := range []bool{true, false} {
-		for _, n := range f.nodes {
-			f.give(n, now, homeOnly)
-		}
+	for _, n := range f.nodes {
+		f.give(n, now, true)
+	}
+	for _, n := range f.leastBusy(nil) {
+		f.give(n, now, false)
 	}
 }
 
@@ -193,7 +205,7 @@ func (f *fleet) give(n *node, now time.Time, homeOnly bool) {
 		if !ok {
 			return
 		}
-		w := f.next(n, homeOnly)
+		w := f.next(n, now, homeOnly)
 		if w == nil {
 			return
 		}
@@ -205,38 +217,47 @@ func (f *fleet) give(n *node, now time.Time, homeOnly bool) {
 }
 
 // next is who gets the next permit of the node; nil when nobody does. f.mu is held.
-func (f *fleet) next(n *node, homeOnly bool) *want {
-	main, bulk := f.lines[mainLane].first(n, homeOnly), f.lines[bulkLane].first(n, homeOnly)
-	due := n.bulkDue()
-	switch {
-	case bulk == nil || n.visitors[bulkLane] >= n.bulkRoom():
-		return main
-	case len(f.lines[mainLane]) == 0 || due:
-		return bulk
+func (f *fleet) next(n *node, now time.Time, homeOnly bool) *want {
+	main, bulk := f.first(mainLane, n, now), f.first(bulkLane, n, now)
+	w := main
+	if main == nil || bulk != nil && n.credit >= mainShare {
+		w = bulk
 	}
-	return main
+	if w == nil || homeOnly && w.home != n {
+		return nil
+	}
+	return w
 }
 
-// first is who of the line goes to the node: who is at home there, else who came first, else who would rather avoid it.
-func (l line) first(n *node, homeOnly bool) *want {
+// first is who of the lane gets the next permit of the node if it goes to that lane: who is at home there, else who came first, else
+// who would rather avoid it. f.mu is held.
+func (f *fleet) first(lane int, n *node, now time.Time) *want {
+	if lane == bulkLane && n.visitors[bulkLane] >= n.bulkRoom() {
+		return nil
+	}
 	var other, reluctant *want
-	for _, w := range l {
+	for _, w := range f.lines[lane] {
 		switch {
 		case w.home == n && w.avoid != n:
 			return w
-		case w.avoid == n && reluctant == nil:
-			reluctant = w
-		case w.avoid != n && other == nil:
+		case w.avoid == n:
+			reluctant = cmp.Or(reluctant, w)
+		case other == nil && (w.hasty || w.home == nil || now.Sub(w.since) >= homeWait || now.Before(w.home.until)):
 			other = w
 		}
 	}
-	switch {
-	case homeOnly:
-		return nil
-	case other != nil:
-		return other
+	return cmp.Or(other, reluctant)
+}
+
+// at is how many wait for the node.
+func (l line) at(n *node) int {
+	waiting := 0
+	for _, w := range l {
+		if w.home == n {
+			waiting++
+		}
 	}
-	return reluctant
+	return waiting
 }
 
 // count keeps the accounts of a permit that w is about to get. f.mu is held.
@@ -250,19 +271,19 @@ func (f *fleet) count(n *node, w *want, now time.Time) {
 	m := f.metrics.lanes[w.lane]
 	m.permits.Inc()
 	m.waited.Add(now.Sub(w.since).Seconds())
-	if len(f.lines[1-w.lane]) == 0 {
+	if f.first(1-w.lane, n, now) == nil {
 		return
 	}
 	n.contended[w.lane]++
 	m.contended.Inc()
-	if w.lane == bulkLane && n.contended[bulkLane]*mainShare > n.contended[mainLane]*bulkShare {
+	if w.lane == mainLane {
+		n.credit = min(n.credit+bulkShare, mainShare)
+		return
+	}
+	n.credit -= mainShare
+	if n.contended[bulkLane]*mainShare > n.contended[mainLane]*bulkShare {
 		m.beyond.Inc()
 	}
-}
-
-// bulkDue says whether bulk has got less than its share of the permits that were given out while both lanes waited.
-func (n *node) bulkDue() bool {
-	return (n.contended[bulkLane]+1)*mainShare <= n.contended[mainLane]*bulkShare
 }
 
 // bulkRoom is the most permits that bulk has at one time: one less than all, unless there is only one.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -73,6 +74,37 @@ func TestARequestIsWhatASpecifiedSenderSends(t *testing.T) {
 		if got.Header.Get(name) != want {
 			t.Errorf("%s is %q, want %q", name, got.Header.Get(name), want)
 		}
+	}
+}
+
+func TestPackedRequestsAndOthersTakeTurnsInAVisit(t *testing.T) {
+	var got []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = append(got, strings.Join([]string{r.URL.String(), r.Header.Get("Content-Encoding"), r.Header.Get("Content-Type"), string(body)}, " "))
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer server.Close()
+	v := newVisit(context.Background(), dialed(t, server.URL, downstream.ClientConfig{}), time.Minute)
+	defer v.close()
+	tagged := sender{tenant.ID{Account: 3, Project: 4}, map[string]string{"org": "a b", "region": "e=u"}}.record(1, 1, "x")
+	for _, fail := range []*failure{v.post(&tagged), v.postPacked([]byte("packed"), 1), v.probe(), v.post(&tagged)} {
+		if fail != nil {
+			t.Fatal(fail)
+		}
+	}
+	loose := "/insert/3:4/prometheus/api/v1/write?extra_label=org=a+b&extra_label=region=e%3Du snappy application/x-protobuf " + string(tagged.Payload)
+	want := []string{
+		loose,
+		"/insert/multitenant/prometheus/api/v1/write zstd application/x-protobuf packed",
+		"/insert/multitenant/prometheus/api/v1/write zstd application/x-protobuf " + string(emptyZstd),
+		loose,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("arrived\n%q\nwant\n%q", got, want)
+	}
+	if !v.proven {
+		t.Error("a node that has taken an empty request is not proven to work")
 	}
 }
 

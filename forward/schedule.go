@@ -266,9 +266,8 @@ func (p *partition) open(l *load, b *buffer.Block) (*shipment, error) {
 	return nil, nil //nolint:nilnil // said above
 }
 
-// ship sends a parcel on its way, into the line for its node if there is no room yet. It returns when only a few of the partition's
-// are in the line: two for each node, so that one that is busy keeps no other waiting, and with one node none at all. An error,
-// which is ctx's, means that the parcel was given up, or may be.
+// ship sends a parcel on its way, into the line for its node if there is no room yet, and returns when not too many of the
+// partition's are in the line. An error, which is ctx's, means that the parcel was given up, or may be.
 func (p *partition) ship(ctx context.Context, c *parcel) error {
 	c.pending = c.items
 	if err := p.lane.parked.below(ctx, maxParked); err != nil {
@@ -279,11 +278,7 @@ func (p *partition) ship(ctx context.Context, c *parcel) error {
 	p.line.enter()
 	p.f.fleet.queue(w)
 	p.ships.Go(func() { c.run(ctx, w, p.line.leave) })
-	most := 1
-	if n := p.f.fleet.size(); n > 1 {
-		most = 2 * n
-	}
-	return p.line.below(ctx, most)
+	return p.line.below(ctx, p.f.fleet.inLine()+1)
 }
 
 // claim marks the blocks of l as taken and returns those that were not taken already. ok means that the first offset asked for
