@@ -19,6 +19,12 @@ const (
 	loadBound = 1.25
 	// loadSlack is how many samples more it may be, so that a few tenants stay where they are: as many as one pack takes.
 	loadSlack = packRows
+	// trickleAfter is for how long a node that was sent something may be sent nothing before it gets a record of another node's.
+	// What a vminsert holds is proven to have left it by what it passes on after that (settle_rule.go); without anything more
+	// it takes minutes. One record in so long, of all nodes together, moves hardly a tenant.
+	trickleAfter = 2 * time.Second
+	// trickleFor is after what time without anything a node is left without: what it had has settled by its silence.
+	trickleFor = quietFor + time.Minute
 	// loadFades is how long ago the samples were sent that count little by now: a third of their number.
 	loadFades = 10 * time.Second
 )
@@ -30,6 +36,7 @@ type placement struct {
 	packs []bool    // of each node, whether it takes packed requests
 	loads []float64 // of each node, in samples that were sent lately; what is placed adds to it
 	total float64
+	dry   int // index of the node that gets the next record whatever its tenant; -1 for none
 }
 
 // place makes p what the fleet is like now. Without nodes that are open it takes those that are not: they may be open when
@@ -45,8 +52,10 @@ func (f *fleet) place(p *placement) {
 			p.add(n, now)
 		}
 	}
+	p.dry = -1
 	if len(p.nodes) > 0 {
 		f.spare(p)
+		f.trickle(p, now)
 		return
 	}
 	for _, n := range f.nodes {
@@ -89,11 +98,30 @@ func (f *fleet) spare(p *placement) {
 	}
 }
 
+// trickle finds the node that has been sent something, and then nothing for the longest time. f.mu is held.
+func (f *fleet) trickle(p *placement, now time.Time) {
+	if !f.watches || len(p.nodes) < 2 || now.Sub(f.trickled) < trickleAfter {
+		return
+	}
+	for i, n := range p.nodes {
+		if dry := now.Sub(n.given); dry >= trickleAfter && dry < trickleFor && (p.dry < 0 || n.given.Before(p.nodes[p.dry].given)) {
+			p.dry = i
+		}
+	}
+	if p.dry >= 0 {
+		f.trickled = now
+	}
+}
+
 // home is the index of the node for so many samples of the tenant: the one with the highest score of those that have not got too
 // much. There is always one, since not all can be above the mean.
 func (p *placement) home(id tenant.ID, samples int) int {
 	if len(p.nodes) < 2 {
 		return 0
+	}
+	if i := p.dry; i >= 0 {
+		p.dry = -1
+		return i
 	}
 	most := loadBound*p.total/float64(len(p.nodes)) + loadSlack
 	hash := mix(uint64(id.Account)<<32 | uint64(id.Project))

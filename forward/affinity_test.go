@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -129,6 +130,39 @@ func TestANodeThatIsNewOrComesBackIsNotHeapedUpon(t *testing.T) {
 		f.warm(t)
 		if got := send()["vminsert-9:8480"]; got < 400 || got > 1200 {
 			t.Errorf("the new node got %d of 3000 at once", got)
+		}
+	})
+}
+
+// Without anything more to pass on, a vminsert shows for minutes nothing that proves what it has passed on.
+func TestANodeThatWasSentSomethingIsSentMoreUntilThatHasSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, watches := range []bool{true, false} {
+			f := newFleet(&fakeSettling{}, 4, "a:1", "b:1", "c:1")
+			f.watches = watches
+			f.warm(t)
+			var p placement
+			f.place(&p)
+			home := p.home(tenantOne, 10)
+			stray := f.nodes[(home+1)%3]
+			f.done(mustAcquire(t, f, want{home: stray}), nil)
+			got := map[string]int{}
+			for range 100 {
+				time.Sleep(time.Second / 2)
+				f.place(&p)
+				for range 10 {
+					n := p.node(p.home(tenantOne, 10))
+					got[n.name]++
+					f.done(mustAcquire(t, f, want{home: n}), nil)
+				}
+			}
+			want := map[string]int{f.nodes[home].name: 1000}
+			if watches {
+				want = map[string]int{f.nodes[home].name: 1000 - 25, stray.name: 25} // one in 2 s; none where nothing was sent
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("watches=%v: nodes got %v, want %v", watches, got, want)
+			}
 		}
 	})
 }

@@ -22,6 +22,7 @@ type fleet struct {
 	concurrency int
 	backoff     backoff
 	settle      settling
+	watches     bool // settling goes by what nodes pass on
 	dial        func(downstream.Endpoint) poster
 	log         *slog.Logger
 	metrics     *metrics
@@ -29,7 +30,9 @@ type fleet struct {
 	mu    sync.Mutex
 	nodes []*node // by name
 	lines [lanes]line
-	faded time.Time // when the nodes' loads were made less
+
+	faded    time.Time // when the nodes' loads were made less
+	trickled time.Time // when a node last got a record of another's, see affinity.go
 }
 
 // set says which nodes there are. What is on its way to one that is gone may still arrive.

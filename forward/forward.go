@@ -103,6 +103,7 @@ func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolve
 		concurrency: cfg.Concurrency,
 		backoff:     f.backoff,
 		settle:      settle,
+		watches:     cfg.watches(),
 		dial:        dial,
 		log:         log,
 		metrics:     m,

@@ -26,8 +26,9 @@ type node struct {
 	contended [lanes]int // permits given out that the other lane waited for too
 	credit    int        // of bulk, see permit.go
 
-	load float64 // samples sent to it lately, see affinity.go
-	idle bool    // for fleet.spare
+	load  float64   // samples sent to it lately, see affinity.go
+	given time.Time // when it last gave a permit
+	idle  bool      // for fleet.spare
 
 	unpackedUntil time.Time // it has refused packed requests, and gets none before
 	// episode counts its failures. When a node dies, all requests that were on their way to it fail; only the first one tells

@@ -212,6 +212,7 @@ func (f *fleet) give(n *node, now time.Time, homeOnly bool) {
 		f.count(n, w, now)
 		f.lines[w.lane] = slices.DeleteFunc(f.lines[w.lane], func(x *want) bool { return x == w })
 		n.visitors[w.lane]++
+		n.given = now
 		w.ready <- permit{node: n, lane: w.lane, ticket: t, episode: n.episode}
 	}
 }

@@ -84,6 +84,8 @@ func newField(t *testing.T, spec stack.ClusterSpec) *field {
 		Timeout:         10 * time.Second,
 		RetryMin:        100 * time.Millisecond,
 		RetryMax:        2 * time.Second,
+		Pack:            true,
+		MaxLabels:       30,
 		SettleConfig: SettleConfig{
 			Settle: 10 * time.Second, SettleMode: settleWatch, LostAfter: minLostAfter, Pollers: 1,
 			StorageURLs: urls(t, strings.Join(f.cluster.StorageURLs(), ",")),
