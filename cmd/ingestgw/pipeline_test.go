@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -99,6 +98,11 @@ func scrapeConfig(processes ...*stack.Process) string {
 
 // uncommitted reads from the gateway's own metrics how many blocks are not known to be safe downstream.
 func uncommitted(ctx context.Context, gateway *stack.Process) (blocks float64, err error) {
+	return sumOf(ctx, gateway, "ingestgw_forward_uncommitted_blocks")
+}
+
+// sumOf reads one of the gateway's own metrics, all series together.
+func sumOf(ctx context.Context, gateway *stack.Process, metric string) (sum float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.AddrOf("admin")+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -112,22 +116,22 @@ func uncommitted(ctx context.Context, gateway *stack.Process) (blocks float64, e
 	if err != nil {
 		return 0, err
 	}
-	lanes := 0
+	series := 0
 	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "ingestgw_forward_uncommitted_blocks{") {
+		if !strings.HasPrefix(line, metric+"{") {
 			continue
 		}
-		lane, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
 		if err != nil {
 			return 0, err
 		}
-		blocks += lane
-		lanes++
+		sum += value
+		series++
 	}
-	if lanes == 0 {
-		return 0, errors.New("no metric tells of uncommitted blocks")
+	if series == 0 {
+		return 0, fmt.Errorf("there is no series of %s", metric)
 	}
-	return blocks, nil
+	return sum, nil
 }
 
 // committed returns when everything that was accepted is known to be safe downstream.
