@@ -31,11 +31,14 @@ type leader struct {
 	inFlight int
 	acked    time.Time // when the latest of the tries that it has acknowledged began
 	lagged   time.Time // when the latest of those began that others have overtaken
+	probed   time.Time // when the latest of those began that were taken to lag before others had overtaken them
 }
 
-// suspect says whether the broker itself seems to stall, and not one of its partitions: it has acknowledged nothing that began later
-// than what lags. It gets one block at a time then.
-func (l *leader) suspect() bool { return l.lagged.After(l.acked) }
+// suspect says whether a broker itself seems to stall, and not one of its partitions: it has acknowledged nothing that began later
+// than what lags, and others have. It gets one block at a time then. s.mu is held.
+func (s *spread) suspect(l *leader) bool {
+	return l.lagged.After(l.acked) || l.probed.After(l.acked) && s.acked.After(l.probed)
+}
 
 const (
 	// leaveOutMin and leaveOutMax bound how long a partition that fails is left out; doubled with each failure. A new leader
@@ -44,8 +47,8 @@ const (
 	leaveOutMax = 5 * time.Second
 )
 
-// take chooses a partition for a block that is not on its way to any of avoid. leaders are the brokers that lead the partitions; -1
-// is none. ok is false when all are left out; then wait says for how long.
+// take chooses a partition for a block that is not on its way to any of avoid, on another broker than those if there is one. leaders
+// are the brokers that lead the partitions; -1 is none. ok is false when all are left out; then wait says for how long.
 func (s *spread) take(leaders []int, avoid []int) (y *try, wait time.Duration, ok bool) {
 	now := time.Now()
 	s.mu.Lock()
@@ -55,16 +58,25 @@ func (s *spread) take(leaders []int, avoid []int) (y *try, wait time.Duration, o
 	}
 	s.turn++
 	best, wait := -1, leaveOutMax
+	tried := func(p int) bool { // perhaps it is the broker that stalls
+		return slices.ContainsFunc(avoid, func(a int) bool { return a < len(leaders) && leaders[a] == leaders[p] })
+	}
+	better := func(p int) bool {
+		if best < 0 || tried(p) != tried(best) {
+			return best < 0 || tried(best)
+		}
+		return s.targets[p].inFlight < s.targets[best].inFlight
+	}
 	for i := range leaders {
 		p := (s.turn + i) % len(leaders)
 		t, l := &s.targets[p], s.leader(leaders[p])
 		switch {
 		case slices.Contains(avoid, p):
-		case t.stalled > 0, l.inFlight > 0 && l.suspect(): // what stalls may end any time
+		case t.stalled > 0, l.inFlight > 0 && s.suspect(l): // what stalls may end any time
 			wait = min(wait, leaveOutMin)
 		case now.Before(t.until):
 			wait = min(wait, t.until.Sub(now))
-		case best < 0 || t.inFlight < s.targets[best].inFlight:
+		case better(p):
 			best = p
 		}
 	}
@@ -119,6 +131,7 @@ func (s *spread) overtake(y *try, period time.Duration) bool {
 			return false
 		}
 		s.probed = now
+		y.leader.probed = later(y.leader.probed, y.began)
 	}
 	y.overtaken = true
 	s.targets[y.partition].stalled++
