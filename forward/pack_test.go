@@ -593,3 +593,40 @@ func TestANodeThatFailsWhileItIsAskedWhyIsNotMistaken(t *testing.T) {
 		}
 	})
 }
+
+// Whatever was packed, on its way or in line for a node, nothing of it is held afterwards, and all of it is sent by the next Run.
+func TestStoppingGivesUpWhatWaitsAndTheNextRunSendsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPackScene(t, "a", "b", "c")
+		s.start()
+		synctest.Wait()
+		for _, name := range []string{"a", "b", "c"} {
+			s.node(name).behave(hangs)
+		}
+		var all []buffer.Record
+		for i := range 300 {
+			id := sender{id: tenant.ID{Account: uint32(i)}}
+			records := []buffer.Record{id.record(1, 2, "small"), id.record(packBelow, 2, "big"), id.record(2, 2, "small too")}
+			all = append(all, records...)
+			s.store.put(encode(records...))
+		}
+		time.Sleep(time.Second)
+		s.stop()
+		s.wantCommitted(0)
+
+		nodes := []*vminsert{s.vminsert("a", nil), s.vminsert("b", nil), s.vminsert("c", nil)}
+		s.start()
+		time.Sleep(time.Minute)
+		s.wantCommitted(300)
+		s.stop()
+		var got []string
+		for _, n := range nodes {
+			packed, loose := n.took()
+			got = slices.Concat(got, packed, loose)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, wantSeries(t, all...)) {
+			t.Errorf("%d series have come, want %d", len(got), len(all))
+		}
+	})
+}
