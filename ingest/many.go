@@ -36,8 +36,7 @@ func share(ctx context.Context, mapping tenant.Mapping, message []byte) (*sharin
 		known:   map[string]int32{},
 		values:  make([][]byte, len(labels)),
 	}
-	for series := range remotewrite.Series(message) {
-		view := remotewrite.View(series)
+	for view := range remotewrite.Series(message) {
 		for i, label := range labels {
 			sh.values[i] = view.Get(label)
 		}

@@ -44,7 +44,9 @@ func (c *check) checkTenants(ctx context.Context) {
 	go func() { ended <- t.run(ctx) }() // ends with ctx; checkTenants waits for it
 	defer func() {
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			c.fail("tenants", "%v", err)
+		}
 	}()
 	if t.directory != nil {
 		c.checkDirectory(ctx, t.directory)
