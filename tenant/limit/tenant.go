@@ -11,28 +11,28 @@ import (
 
 // A Tenant is what is known of one tenant that sends. It is safe for concurrent use. Whoever has one need not give it back; one that
 // is held for as long as LIMIT_IDLE without being used may have been forgotten, and what it is told then is lost.
-type Tenant struct {
+type Tenant struct { // what every request needs comes first, to be in few cache lines
 	registry *Registry
-	id       tenant.ID
 	profile  atomic.Pointer[tenant.Profile]
 	inFlight atomic.Int32
 
-	mu     sync.Mutex
-	bulk   bool // the last request went to the bulk lane
-	queued bool // it is in registry.busy
-	levels levels
-	at     int64          // when levels and recent were brought up to date, in ns since the registry's start
-	seen   int64          // when it last sent
-	table  table          // active series
-	recent [kinds]float32 // what was taken, fading within recentFor
-
+	mu        sync.Mutex
+	bulk      bool  // the last request went to the bulk lane
+	queued    bool  // it is in registry.busy
+	at        int64 // when levels and recent were brought up to date, in ns since the registry's start
+	levels    levels
+	others    *others // nil when no other process has told anything of it
+	counts    *counts // in metrics: its own, or those of all the others
+	seen      int64   // when it last sent
 	taken     [kinds]uint64
-	takenBulk uint64 // samples
-	refusals  *refusals
-	counts    *counts       // in metrics: its own, or those of all the others
-	unsent    use           // what the other processes have not been told
-	others    *others       // nil when no other process has told anything of it
-	news      []fingerprint // active series that the others have not been told
+	takenBulk uint64         // samples
+	recent    [kinds]float32 // what was taken, fading within recentFor
+	unsent    use            // what the other processes have not been told
+
+	id       tenant.ID
+	table    table // active series
+	refusals *refusals
+	news     []fingerprint // active series that the others have not been told
 }
 
 // moment is the least that is waited for, in seconds: an empty bucket has something in it at once.
