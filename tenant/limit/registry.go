@@ -151,11 +151,14 @@ func (t *Tenant) idle(at, since int64) bool {
 
 // A Description is what is known of one tenant in this process.
 type Description struct {
-	Tenant       string                  `json:"tenant"`
-	Name         string                  `json:"name,omitempty"`
-	Plan         string                  `json:"plan,omitempty"`
-	Taken        Amounts                 `json:"taken"`      // since the tenant began to send
-	PerSecond    Amounts                 `json:"per_second"` // taken, of about the last minute
+	Tenant    string  `json:"tenant"`
+	Name      string  `json:"name,omitempty"`
+	Plan      string  `json:"plan,omitempty"`
+	Taken     Amounts `json:"taken"`      // since the tenant began to send
+	PerSecond Amounts `json:"per_second"` // taken, of about the last minute
+	// BacklogShare is which part of the samples that this process has taken of late are the tenant's, 0 to 1: its part of the
+	// backlog too, as far as that is as old. The buffer itself counts blocks, which hold samples of many.
+	BacklogShare float64                 `json:"backlog_share"`
 	BulkSamples  uint64                  `json:"bulk_samples"`
 	Lane         string                  `json:"lane"` // of the last request that was taken
 	InFlight     int                     `json:"requests_in_flight"`
@@ -186,11 +189,18 @@ func (r *Registry) Describe(id tenant.ID) (Description, bool) {
 	if t == nil {
 		return Description{}, false
 	}
-	plan, at := t.lock(time.Now())
+	d, rate := t.describe(time.Now())
+	d.BacklogShare = r.top.share(rate, r.since(time.Now()))
+	return d, true
+}
+
+// describe returns all but the share, and the rate of samples in the measure of recent.
+func (t *Tenant) describe(now time.Time) (d Description, rate float64) {
+	plan, at := t.lock(now)
 	defer t.mu.Unlock()
 	t.sweep(at)
-	d := Description{
-		Tenant:       id.String(),
+	d = Description{
+		Tenant:       t.id.String(),
 		Name:         t.profile.Load().Name,
 		Taken:        Amounts{float64(t.taken[Samples]), float64(t.taken[Bytes]), float64(t.taken[Requests])},
 		PerSecond:    Amounts{t.perSecond(Samples), t.perSecond(Bytes), t.perSecond(Requests)},
@@ -199,7 +209,7 @@ func (r *Registry) Describe(id tenant.ID) (Description, bool) {
 		InFlight:     int(t.inFlight.Load()),
 		ActiveSeries: int(t.table.count),
 		Shared:       t.others != nil && t.others.heard(),
-		LastSeen:     r.started.Add(time.Duration(t.seen)),
+		LastSeen:     t.registry.started.Add(time.Duration(t.seen)),
 	}
 	if plan != nil {
 		d.Plan = plan.Name
@@ -207,8 +217,8 @@ func (r *Registry) Describe(id tenant.ID) (Description, bool) {
 	if t.bulk {
 		d.Lane = "bulk"
 	}
-	t.refusals.describe(&d, r.started)
-	return d, true
+	t.refusals.describe(&d, t.registry.started)
+	return d, float64(t.recent[Samples])
 }
 
 func (t *Tenant) perSecond(r Reason) float64 { return float64(t.recent[r]) / recentFor.Seconds() }

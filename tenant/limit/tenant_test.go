@@ -3,6 +3,7 @@ package limit
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,32 @@ func TestAnIdleTenantIsForgottenAndABusyOneIsNot(t *testing.T) {
 	}
 	if _, ok := r.Describe(waiting); !ok {
 		t.Error("forgotten during a request")
+	}
+}
+
+func TestTheShareOfTheBacklogIsThatOfWhatHasComeOfLate(t *testing.T) {
+	r, c := newRegistry()
+	share := func(id tenant.ID) float64 {
+		d, _ := r.Describe(id)
+		return d.BacklogShare
+	}
+	ids := []tenant.ID{acme, {Account: 7}, {Account: 8}}
+	for i, n := range []int{300, 100, 0} {
+		te := r.Tenant(&tenant.Profile{ID: ids[i]})
+		if got := share(ids[i]); got != 0 {
+			t.Errorf("tenant %v has sent nothing and has a share of %v", ids[i], got)
+		}
+		te.Admit(c.now, Usage{Samples: n, Requests: 1}, false)
+	}
+	r.top.ranked -= int64(rankEvery)
+	for i, want := range []float64{0.75, 0.25, 0} {
+		if got := share(ids[i]); math.Abs(got-want) > 0.01 {
+			t.Errorf("tenant %v: %v, want %v", ids[i], got, want)
+		}
+	}
+	r.find(acme).Admit(c.now, Usage{Samples: 1e6, Requests: 1}, false)
+	if got := share(acme); got > 1 {
+		t.Errorf("a share of %v", got)
 	}
 }
 

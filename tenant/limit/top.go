@@ -38,7 +38,8 @@ type top struct {
 	collecting sync.Mutex // one at a time
 	ranked     int64      // when tenants were last compared
 	series     map[tenant.ID]int
-	rest       int // active series of all the others
+	rest       int     // active series of all the others
+	rate       float64 // of samples, in the measure of Tenant.recent, of all tenants together
 
 	mu      sync.Mutex // locked after a shard's, before a tenant's
 	members map[tenant.ID]*counts
@@ -74,15 +75,34 @@ func (p *podium) add(c contender) {
 	p.best = slices.Insert(p.best, i, c)
 }
 
+// refresh compares the tenants unless that was done of late. m.collecting is held.
+func (m *top) refresh(at int64) {
+	if m.series == nil || at-m.ranked >= int64(rankEvery) {
+		m.rank(at)
+	}
+}
+
+// share is which part of what all tenants send has this rate.
+func (m *top) share(rate float64, at int64) float64 {
+	m.collecting.Lock()
+	defer m.collecting.Unlock()
+	m.refresh(at)
+	if rate == 0 {
+		return 0
+	}
+	return rate / max(rate, m.rate) // a tenant may be busier now than all were then
+}
+
 // rank lets tenants in that are among the busiest, and counts active series.
 func (m *top) rank(at int64) {
-	m.ranked, m.series, m.rest = at, map[tenant.ID]int{}, 0
+	m.ranked, m.series, m.rest, m.rate = at, map[tenant.ID]int{}, 0, 0
 	all, in := podium{places: m.registry.cfg.Top}, podium{places: m.registry.cfg.Top}
 	m.registry.each(func(t *Tenant) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.advance(at)
 		c := contender{t.id, t.recent[Samples]}
+		m.rate += float64(c.rate)
 		all.add(c)
 		if t.counts == &m.registry.shard(t.id).counts {
 			m.rest += int(t.table.count)
@@ -167,9 +187,7 @@ func (m *top) Collect(metrics chan<- prometheus.Metric) { m.collect(time.Now(), 
 func (m *top) collect(now time.Time, metrics chan<- prometheus.Metric) {
 	m.collecting.Lock()
 	defer m.collecting.Unlock()
-	if at := m.registry.since(now); m.series == nil || at-m.ranked >= int64(rankEvery) {
-		m.rank(at)
-	}
+	m.refresh(m.registry.since(now))
 	m.mu.Lock()
 	members := maps.Clone(m.members)
 	m.mu.Unlock()
