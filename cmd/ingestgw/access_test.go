@@ -365,7 +365,7 @@ func TestOneTenantIsToldOf(t *testing.T) {
 			hashOf("token")+"}]}\n"))
 	c.want(t, "a sample", "token", 204)
 	code, text := get(c.admin + "/api/v1/tenants/1:0")
-	for _, part := range []string{`"tenant": "1:0"`, `"name": "acme"`, `"small"`, `"org": "acme"`, `"agent"`, `"last_used": "20`, `"samples": 1`} {
+	for _, part := range []string{`"tenant": "1:0"`, `"name": "acme"`, `"name": "small"`, `"samples_per_second": 10`, `"org": "acme"`, `"agent"`, `"last_used": "20`, `"samples": 1`} {
 		if code != 200 || !strings.Contains(text, part) {
 			t.Errorf("answered %d, without %s:\n%s", code, part, text)
 		}

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,86 +8,25 @@ import (
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
-// limits are a plan as the file has it, before what is left out is filled in.
-type limits struct {
-	samples, bytes, requests rates
-	activeSeries, concurrent int
-}
-
-type rates struct{ perSecond, burst, hard float64 }
-
-// read lays what v says over l.
-func (l *limits) read(v value) error {
-	said := limits{samples: unsaid, bytes: unsaid, requests: unsaid, activeSeries: l.activeSeries, concurrent: l.concurrent}
-	err := v.readFields(func(key string, field value) (err error) {
-		switch what, part, _ := strings.Cut(key, "_"); what + " " + part {
-		case "active series":
-			said.activeSeries, err = field.count()
-		case "concurrent requests":
-			said.concurrent, err = field.count()
-		case "samples per_second", "samples burst", "samples hard":
-			*said.samples.part(part), err = field.number()
-		case "bytes per_second", "bytes burst", "bytes hard":
-			*said.bytes.part(part), err = field.bytes()
-		case "requests per_second", "requests burst", "requests hard":
-			*said.requests.part(part), err = field.number()
-		default:
+// limits reads a mapping of keys of a plan.
+func (v value) limits() (l tenant.Limits, err error) {
+	err = v.readFields(func(key string, field value) error {
+		text, notText := field.text()
+		known, err := l.Set(key, text)
+		switch {
+		case !known:
 			return errKey
+		case notText != nil:
+			return notText
 		}
 		return err
 	})
-	l.samples.lay(said.samples)
-	l.bytes.lay(said.bytes)
-	l.requests.lay(said.requests)
-	l.activeSeries, l.concurrent = said.activeSeries, said.concurrent
-	return err
-}
-
-// notSaid is a number that no limit can be.
-const notSaid = -1
-
-var unsaid = rates{notSaid, notSaid, notSaid}
-
-func (r *rates) part(name string) *float64 {
-	switch name {
-	case "burst":
-		return &r.burst
-	case "hard":
-		return &r.hard
-	}
-	return &r.perSecond
-}
-
-// lay puts what is said in place of r's. Who says another rate has not said its burst and hard by those of before.
-func (r *rates) lay(said rates) {
-	if said.perSecond != notSaid {
-		*r = rates{perSecond: said.perSecond}
-	}
-	if said.burst != notSaid {
-		r.burst = said.burst
-	}
-	if said.hard != notSaid {
-		r.hard = said.hard
-	}
-}
-
-func (l *limits) plan(name string) (p tenant.Plan, err error) {
-	p = tenant.Plan{Name: name, ActiveSeries: l.activeSeries, Concurrent: l.concurrent}
-	for _, r := range []struct {
-		what string
-		from rates
-		to   *tenant.Rate
-	}{{"samples", l.samples, &p.Samples}, {"bytes", l.bytes, &p.Bytes}, {"requests", l.requests, &p.Requests}} {
-		if *r.to, err = tenant.NewRate(r.from.perSecond, r.from.burst, r.from.hard); err != nil {
-			return p, fmt.Errorf("%s: %w", r.what, err)
-		}
-	}
-	return p, nil
+	return l, err
 }
 
 // A plan is one of the file's, and how it was said.
 type plan struct {
-	limits limits
+	limits tenant.Limits
 	made   *tenant.Plan
 }
 
@@ -123,11 +61,12 @@ func (c *common) readPlans(v value) error {
 		}
 		var one plan
 		if field.shape() != null {
-			if err := one.limits.read(field); err != nil {
+			var err error
+			if one.limits, err = field.limits(); err != nil {
 				return err
 			}
 		}
-		made, err := one.limits.plan(name)
+		made, err := one.limits.Plan(name)
 		if err != nil {
 			return key.faultf("plan %q: %w", name, err)
 		}

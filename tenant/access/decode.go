@@ -2,12 +2,9 @@ package access
 
 import (
 	"errors"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
@@ -73,41 +70,6 @@ func (v value) id() (tenant.ID, error) {
 		return tenant.ID{}, err
 	}
 	return tenant.Parse(text)
-}
-
-func (v value) number() (float64, error) {
-	text, err := v.text()
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
-		return 0, v.faultf("want a number, 0 or more, got %.100q", text)
-	}
-	return n, nil
-}
-
-func (v value) bytes() (float64, error) {
-	if n, err := v.number(); err == nil {
-		return n, nil
-	}
-	text, err := v.text()
-	if err != nil {
-		return 0, err
-	}
-	n, err := settings.ParseBytes(text)
-	return float64(n), err
-}
-
-func (v value) count() (int, error) {
-	n, err := v.number()
-	if err != nil {
-		return 0, err
-	}
-	if n > math.MaxInt32 || n != math.Trunc(n) {
-		return 0, v.faultf("want a whole number from 0 to %d, got %v", math.MaxInt32, n)
-	}
-	return int(n), nil
 }
 
 // texts reads a mapping from text to text, which it clones.

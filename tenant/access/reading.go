@@ -103,13 +103,14 @@ func (r *reading) plan(v value, name string, over value) (*tenant.Plan, error) {
 	if over == nil {
 		return known.made, nil
 	}
-	if err := known.limits.read(over); err != nil {
+	limits, err := over.limits()
+	if err != nil {
 		return nil, err
 	}
 	if known.made != nil {
 		name = known.made.Name
 	}
-	own, err := known.limits.plan(name)
+	own, err := limits.Over(known.limits).Plan(name)
 	if err != nil {
 		return nil, over.at(err)
 	}

@@ -2,8 +2,6 @@ package directory
 
 import (
 	"bytes"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/ingestgw/ingestgw/tenant"
@@ -60,38 +58,3 @@ func sameTenants(a, b *Answer) bool {
 	}
 	return a.Naming == nil || a.Naming.same(b.Naming)
 }
-
-func (n *Naming) same(o *Naming) bool {
-	if (n.Missing == nil) != (o.Missing == nil) || n.Missing != nil && *n.Missing != *o.Missing {
-		return false
-	}
-	return n.Values == o.Values && slices.Equal(n.Labels, o.Labels) && maps.Equal(n.Table, o.Table)
-}
-
-// Naming says how the data of a trusted sender names the tenants of its series.
-type Naming struct {
-	// Labels are one label, or two: account and project.
-	Labels []string
-	// Values says what a value of the label stands for. Two labels are always ByNumber.
-	Values Values
-	// Table is for ByTable.
-	Table map[string]tenant.ID
-	// Missing is the tenant of series that do not have the label. nil: such series are refused.
-	Missing *tenant.ID
-	// Base is what holds for a tenant that is named by number or table and is not in Answer.Tenants: its plan, its tags, its
-	// rules. Whoever uses it copies it and puts the ID in.
-	Base tenant.Profile
-}
-
-// Values says how the value of a label becomes a tenant.
-type Values string
-
-// The ways.
-const (
-	// ByNumber: the value is "<account>" or "<account>:<project>".
-	ByNumber Values = "number"
-	// ByTable: Naming.Table has it.
-	ByTable Values = "table"
-	// ByDirectory: LookupLabel knows it.
-	ByDirectory Values = "directory"
-)

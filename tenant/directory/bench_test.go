@@ -26,7 +26,7 @@ func filled(b *testing.B, n int) *Directory {
 		b.Fatal(err)
 	}
 	for i := range n {
-		d.remember(b, BearerToken(fmt.Sprint(i)).key, fmt.Sprintf(`{"name":"sender %d","tenants":["%d"],"plan":{"name":"gold","samples":100},"tags":{"org":"org-%d"}}`, i, i, i))
+		d.remember(b, BearerToken(fmt.Sprint(i)).key, fmt.Sprintf(`{"name":"sender %d","tenants":["%d"],"plan":{"name":"gold","samples_per_second":100},"tags":{"org":"org-%d"}}`, i, i, i))
 	}
 	return d
 }

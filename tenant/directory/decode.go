@@ -30,7 +30,7 @@ type (
 		profileJSON
 	}
 	profileJSON struct {
-		Plan *planJSON         `json:"plan,omitempty"`
+		Plan *tenant.Plan      `json:"plan,omitempty"`
 		Tags map[string]string `json:"tags,omitzero"`
 		Drop []string          `json:"drop,omitzero"`
 	}
@@ -39,27 +39,15 @@ type (
 		Name string `json:"name,omitempty"`
 		profileJSON
 	}
-	planJSON struct {
-		Name         string   `json:"name,omitempty"`
-		Samples      rateJSON `json:"samples,omitzero"`
-		Bytes        rateJSON `json:"bytes,omitzero"`
-		Requests     rateJSON `json:"requests,omitzero"`
-		ActiveSeries int      `json:"active_series,omitempty"`
-		Concurrent   int      `json:"concurrent,omitempty"`
-	}
-	rateJSON struct {
-		PerSecond float64 `json:"per_second"`
-		Burst     float64 `json:"burst,omitempty"`
-		Hard      float64 `json:"hard,omitempty"`
-	}
 	namingJSON struct {
-		Labels  labelsJSON        `json:"label"`
+		Label   string            `json:"label,omitempty"`
+		Labels  []string          `json:"labels,omitempty"`
 		Values  Values            `json:"values,omitempty"`
-		Table   map[string]idJSON `json:"table,omitempty"`
-		Missing *idJSON           `json:"missing,omitempty"`
+		Table   map[string]idJSON `json:"table,omitzero"`
+		Missing scalarJSON        `json:"missing,omitempty"`
 	}
 	idJSON     tenant.ID
-	labelsJSON []string
+	scalarJSON string // a text or a number, as text
 )
 
 // UnmarshalJSON reads "12:3", "12" and 12.
@@ -91,22 +79,12 @@ func (t *tenantJSON) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON reads a number per second, or an object.
-func (r *rateJSON) UnmarshalJSON(b []byte) error {
-	if b[0] != '{' {
-		return json.Unmarshal(b, &r.PerSecond)
+// UnmarshalJSON reads a text without escapes, or a number.
+func (s *scalarJSON) UnmarshalJSON(b []byte) error {
+	if string(b) != "null" {
+		*s = scalarJSON(bytes.Trim(b, `"`))
 	}
-	type object rateJSON
-	return json.Unmarshal(b, (*object)(r))
-}
-
-// UnmarshalJSON reads one label or a list.
-func (l *labelsJSON) UnmarshalJSON(b []byte) error {
-	if b[0] == '[' {
-		return json.Unmarshal(b, (*[]string)(l))
-	}
-	*l = make([]string, 1)
-	return json.Unmarshal(b, &(*l)[0])
+	return nil
 }
 
 // errUnknown is the directory's word that it does not know what it was asked about.
@@ -184,8 +162,9 @@ func (j *answerJSON) answer(about key) (*Answer, error) {
 func (j *profileJSON) profile(base tenant.Profile) (tenant.Profile, error) {
 	var err error
 	if j.Plan != nil {
-		if base.Plan, err = j.Plan.plan(); err != nil {
-			return base, err
+		base.Plan = j.Plan
+		if *j.Plan == (tenant.Plan{}) {
+			base.Plan = nil // no limits
 		}
 	}
 	if j.Tags != nil {
@@ -204,54 +183,32 @@ func (j *profileJSON) profile(base tenant.Profile) (tenant.Profile, error) {
 	return base, nil
 }
 
-func (j *planJSON) plan() (*tenant.Plan, error) {
-	p := &tenant.Plan{Name: j.Name, ActiveSeries: j.ActiveSeries, Concurrent: j.Concurrent}
-	if p.ActiveSeries < 0 || p.Concurrent < 0 {
-		return nil, fmt.Errorf("plan %q: active_series and concurrent have to be 0 or more", j.Name)
-	}
-	for _, r := range []struct {
-		name string
-		from rateJSON
-		to   *tenant.Rate
-	}{{"samples", j.Samples, &p.Samples}, {"bytes", j.Bytes, &p.Bytes}, {"requests", j.Requests, &p.Requests}} {
-		rate, err := tenant.NewRate(r.from.PerSecond, r.from.Burst, r.from.Hard)
-		if err != nil {
-			return nil, fmt.Errorf("plan %q: %s: %w", j.Name, r.name, err)
-		}
-		*r.to = rate
-	}
-	if *p == (tenant.Plan{}) {
-		return nil, nil // no limits
-	}
-	return p, nil
-}
-
 func (j *namingJSON) naming(base tenant.Profile) (*Naming, error) {
 	n := &Naming{Labels: j.Labels, Values: j.Values, Base: base}
+	switch {
+	case j.Label != "" && j.Labels != nil:
+		return nil, errors.New("tenants_from: want either label or labels")
+	case j.Label != "":
+		n.Labels = []string{j.Label}
+	}
 	if n.Values == "" {
 		n.Values = ByNumber
 	}
-	switch {
-	case len(n.Labels) < 1 || len(n.Labels) > 2:
-		return nil, fmt.Errorf("tenants_from: %d labels: want one, or two for account and project", len(n.Labels))
-	case n.Labels[0] == "" || n.Labels[len(n.Labels)-1] == "":
-		return nil, errors.New("tenants_from: a label without name")
-	case n.Values != ByNumber && n.Values != ByTable && n.Values != ByDirectory:
-		return nil, fmt.Errorf("tenants_from: values=%q: want number, table or directory", n.Values)
-	case len(n.Labels) == 2 && n.Values != ByNumber:
-		return nil, fmt.Errorf("tenants_from: values=%q with two labels: want number", n.Values)
-	case (n.Values == ByTable) != (len(j.Table) > 0):
-		return nil, errors.New("tenants_from: values=table and a table belong together")
-	}
-	if len(j.Table) > 0 {
+	if j.Table != nil {
 		n.Table = make(map[string]tenant.ID, len(j.Table))
 	}
 	for value, id := range j.Table {
 		n.Table[value] = tenant.ID(id)
 	}
-	if j.Missing != nil {
-		id := tenant.ID(*j.Missing)
-		n.Missing = &id
+	var err error
+	if j.Missing != "" {
+		n.Missing, err = ParseMissing(string(j.Missing))
+	}
+	if err == nil {
+		err = n.Check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tenants_from: %w", err)
 	}
 	return n, nil
 }

@@ -3,6 +3,7 @@ package directory
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,9 @@ import (
 var anybody = BearerToken("token").key
 
 // full is an answer that says all there is to say.
-const full = `{"name":"acme","tenants":["12:3",7,{"id":"8:1","name":"Acme","plan":{"name":"silver","requests":3},"tags":{},"drop":[]}],` +
+const full = `{"name":"acme","tenants":["12:3",7,{"id":"8:1","name":"Acme","plan":{"name":"silver","requests_per_second":3},"tags":{},"drop":[]}],` +
 	`"tenants_from":{"label":"org","values":"table","table":{"x":"12:3","y":7},"missing":"8:1"},` +
-	`"plan":{"name":"gold","samples":{"per_second":10,"burst":20,"hard":30},"bytes":1e6,"active_series":5,"concurrent":6},` +
+	`"plan":{"name":"gold","samples_per_second":10,"samples_burst":20,"samples_hard":30,"bytes_per_second":"1MB","active_series":5,"concurrent_requests":6},` +
 	`"tags":{"org":"acme","region":"eu"},"drop":["up","{job=\"x\"}"],"ttl":"60s","later":{"than":["this"]}}`
 
 func TestAnAnswerSaysAllThereIsToSay(t *testing.T) {
@@ -49,13 +50,30 @@ func TestAnAnswerSaysAllThereIsToSay(t *testing.T) {
 	}
 }
 
+func TestTheExampleInTheProtocolIsAnAnswer(t *testing.T) {
+	text, err := os.ReadFile("PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := bytes.Cut(text, []byte("    {\"name\":"))
+	example, _, _ = bytes.Cut(example, []byte("\n\n"))
+	v, err := decode(append([]byte(`{"name":`), example...), anybody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := tenant.Plan{Name: "gold", Samples: tenant.Rate{PerSecond: 10_000, Burst: 150_000, Hard: 20_000}, ActiveSeries: 200_000}
+	if a := v.answer; a.tenants() != "12:3" || *a.Tenants[0].Plan != want {
+		t.Errorf("%s: %+v", a.tenants(), a.Tenants[0].Plan)
+	}
+}
+
 func TestWhatAnAnswerDoesNotSayIsTheUsual(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"tenants":[]}`:                                          "none",
-		`{"tenants":["1:2"]}`:                                     "1:2",
-		`{"tenants_from":{"label":"org"}}`:                        "by label org",
-		`{"tenants_from":{"label":["a","b"],"values":"number"}}`:  "by label a, b",
-		`{"tenants":[1],"tenants_from":{"label":"o","table":{}}}`: "1:0 by label o",
+		`{"tenants":[]}`:                   "none",
+		`{"tenants":["1:2"]}`:              "1:2",
+		`{"tenants_from":{"label":"org"}}`: "by label org",
+		`{"tenants_from":{"labels":["a","b"],"values":"number","missing":"refuse"}}`: "by label a, b",
+		`{"tenants":[1],"tenants_from":{"label":"o","table":{}}}`:                    "1:0 by label o",
 	} {
 		v, err := decode([]byte(text), anybody)
 		if err != nil {
@@ -101,8 +119,8 @@ func TestALabelStandsForOneTenant(t *testing.T) {
 func FuzzAnswersAreReadAndWrittenTheSame(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add([]byte(`{"unknown":true}`))
-	f.Add([]byte(`{"tenants":[{"id":1,"plan":null,"tags":null}],"tags":{"a":"b"},"plan":{"samples":null}}`))
-	f.Add([]byte(`{"tenants":[[]],"tenants_from":{"label":[]}}`))
+	f.Add([]byte(`{"tenants":[{"id":1,"plan":null,"tags":null}],"tags":{"a":"b"},"plan":{"samples_hard":null}}`))
+	f.Add([]byte(`{"tenants":[[]],"tenants_from":{"labels":[],"missing":3}}`))
 	f.Add([]byte(`{"tenants":["1"],"drop":["{a=~\"(b|c)\"} or {d!=\"\"}"]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v, err := decode(text, anybody)

@@ -325,11 +325,13 @@ func TestAFaultOfTheDirectoryIsNeverASendersFault(t *testing.T) {
 		"a tenant that is none":  {200, `{"tenants":["-1"]}`},
 		"a tenant without id":    {200, `{"tenants":[{"name":"x"}]}`},
 		"a tenant twice":         {200, `{"tenants":["1","1:0"]}`},
-		"a negative limit":       {200, `{"tenants":["1"],"plan":{"samples":-1}}`},
+		"a negative limit":       {200, `{"tenants":["1"],"plan":{"samples_per_second":-1}}`},
 		"a table that is none":   {200, `{"tenants_from":{"label":"org","values":"table"}}`},
 		"a mapping without name": {200, `{"tenants_from":{"label":""}}`},
-		"a mapping of three":     {200, `{"tenants_from":{"label":["a","b","c"]}}`},
-		"two labels, a table":    {200, `{"tenants_from":{"label":["a","b"],"values":"table","table":{"a":"1"}}}`},
+		"a mapping of three":     {200, `{"tenants_from":{"labels":["a","b","c"]}}`},
+		"label and labels":       {200, `{"tenants_from":{"label":"a","labels":["a","b"]}}`},
+		"missing by no tenant":   {200, `{"tenants_from":{"label":"a","missing":"drop"}}`},
+		"two labels, a table":    {200, `{"tenants_from":{"labels":["a","b"],"values":"table","table":{"a":"1"}}}`},
 		"an unknown way":         {200, `{"tenants_from":{"label":"a","values":"guess"}}`},
 		"a ttl without unit":     {200, `{"tenants":["1"],"ttl":"60"}`},
 	} {
@@ -384,7 +386,7 @@ func TestTheNewestAnswerHoldsAndAChangeIsCounted(t *testing.T) {
 func TestAnAnswerThatStaysTheSameIsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, nil)
-		s.far.Bearer("a", `{"tenants":["1"],"plan":{"name":"gold","samples":10}}`)
+		s.far.Bearer("a", `{"tenants":["1"],"plan":{"name":"gold","samples_per_second":10}}`)
 		first, err := s.Lookup(t.Context(), BearerToken("a"))
 		if err != nil {
 			t.Fatal(err)
@@ -396,7 +398,7 @@ func TestAnAnswerThatStaysTheSameIsTheSame(t *testing.T) {
 		if err != nil || again != first || s.asked() != 2 {
 			t.Errorf("%p, then %p, %v, after %d questions", first, again, err, s.asked())
 		}
-		s.far.Bearer("b", `{"tenants":["2"],"plan":{"name":"gold","samples":10}}`)
+		s.far.Bearer("b", `{"tenants":["2"],"plan":{"name":"gold","samples_per_second":10}}`)
 		other, err := s.Lookup(t.Context(), BearerToken("b"))
 		if err != nil || other.Tenants[0].Plan != first.Tenants[0].Plan {
 			t.Error("equal plans are two")
@@ -628,7 +630,7 @@ func TestKnownSendersGetInAfterARestartWhileTheDirectoryIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		with := func(c *Config) { c.CacheFile = file }
 		s := start(t, with)
-		s.far.Bearer("a-secret-token", `{"name":"acme","tenants":["1"],"plan":{"samples":5},"tags":{"org":"acme"},"drop":["up"]}`)
+		s.far.Bearer("a-secret-token", `{"name":"acme","tenants":["1"],"plan":{"samples_per_second":5},"tags":{"org":"acme"},"drop":["up"]}`)
 		s.far.Bearer("b", `{"tenants":["2"]}`)
 		s.expect("a-secret-token", "1:0")
 		s.expect("b", "2:0")

@@ -27,7 +27,7 @@ func encode(a *Answer) []byte {
 func profileOf(p *tenant.Profile, full bool) profileJSON {
 	var j profileJSON
 	if full {
-		j.Plan, j.Drop = &planJSON{}, []string{}
+		j.Plan, j.Drop = new(tenant.Plan), []string{}
 	}
 	if full || len(p.Tags) > 0 {
 		j.Tags = map[string]string{}
@@ -39,20 +39,19 @@ func profileOf(p *tenant.Profile, full bool) profileJSON {
 		j.Drop = append(j.Drop, r.String())
 	}
 	if p.Plan != nil {
-		j.Plan = &planJSON{
-			Name:         p.Plan.Name,
-			Samples:      rateJSON(p.Plan.Samples),
-			Bytes:        rateJSON(p.Plan.Bytes),
-			Requests:     rateJSON(p.Plan.Requests),
-			ActiveSeries: p.Plan.ActiveSeries,
-			Concurrent:   p.Plan.Concurrent,
-		}
+		j.Plan = p.Plan
 	}
 	return j
 }
 
 func namingOf(n *Naming) *namingJSON {
-	j := &namingJSON{Labels: n.Labels, Values: n.Values, Missing: (*idJSON)(n.Missing)}
+	j := &namingJSON{Labels: n.Labels, Values: n.Values}
+	if len(n.Labels) == 1 {
+		j.Label, j.Labels = n.Labels[0], nil
+	}
+	if n.Missing != nil {
+		j.Missing = scalarJSON(n.Missing.String())
+	}
 	if n.Table != nil {
 		j.Table = make(map[string]idJSON, len(n.Table))
 	}
