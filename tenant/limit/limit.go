@@ -108,10 +108,10 @@ func (r *refusal) Unwrap() error { return r.kind }
 func (r *refusal) Error() string {
 	plan := r.profile.Plan
 	if r.reason == Concurrent {
-		return fmt.Sprintf("tenant %s: %v: plan %q allows %d (concurrent)", nameOf(r.profile), r.kind, plan.Name, plan.Concurrent)
+		return fmt.Sprintf("tenant %s: %v: plan %q allows %d (%s)", nameOf(r.profile), r.kind, plan.Name, plan.Concurrent, r.reason)
 	}
 	rate := rateOf(plan, int(r.reason))
-	return fmt.Sprintf("tenant %s: %v: %d %s more than plan %q has left: hard limit %s/s (%s.hard), burst %s: try again in %v",
+	return fmt.Sprintf("tenant %s: %v: %d %s more than plan %q has left: hard limit %s/s (%s_hard), burst %s: try again in %v",
 		nameOf(r.profile), r.kind, r.value, r.reason, plan.Name, number(rate.Hard), r.reason, number(hard(rate).burst), r.wait)
 }
 

@@ -135,9 +135,9 @@ func TestARefusalNamesTenantPlanLimitAndValue(t *testing.T) {
 		first, second Usage
 		want          string
 	}{
-		{Usage{Samples: 3000}, Usage{Samples: 77}, `77 samples more than plan "small" has left: hard limit 200/s (samples.hard), burst 2000`},
-		{Usage{Bytes: 3000}, Usage{Bytes: 78}, `78 bytes more than plan "small" has left: hard limit 75/s (bytes.hard), burst 75`},
-		{Usage{Requests: 2}, Usage{Requests: 1}, `1 requests more than plan "small" has left: hard limit 1/s (requests.hard), burst 1`},
+		{Usage{Samples: 3000}, Usage{Samples: 77}, `77 samples more than plan "small" has left: hard limit 200/s (samples_hard), burst 2000`},
+		{Usage{Bytes: 3000}, Usage{Bytes: 78}, `78 bytes more than plan "small" has left: hard limit 75/s (bytes_hard), burst 75`},
+		{Usage{Requests: 2}, Usage{Requests: 1}, `1 requests more than plan "small" has left: hard limit 1/s (requests_hard), burst 1`},
 	} {
 		te, c := scene(onPlan(plan))
 		te.Admit(c.now, test.first, false)
@@ -157,7 +157,7 @@ func TestNoMoreRequestsAtOneTimeThanThePlanAllows(t *testing.T) {
 		}
 	}
 	err := te.Enter()
-	if !errors.Is(err, ErrConcurrent) || !strings.Contains(err.Error(), `plan "small" allows 2 (concurrent)`) {
+	if !errors.Is(err, ErrConcurrent) || !strings.Contains(err.Error(), `plan "small" allows 2 (concurrent_requests)`) {
 		t.Fatalf("the third: %v", err)
 	}
 	te.Leave()
