@@ -33,6 +33,8 @@ type Config struct {
 
 	MaxLabelValue int `default:"4096" unit:"bytes" split_words:"true" desc:"Longest value of a label; vminsert's -maxLabelValueLen. Series with longer ones are refused as those with too many labels are."`
 
+	Reserved string `default:"strip" desc:"What becomes of the labels by which vminsert would take a series for another tenant's (vm_account_id, vm_project_id, VictoriaMetrics_AccountID, VictoriaMetrics_ProjectID), where a sender may not name tenants: strip takes them out of the series, refuse refuses the series with 400 and stores the others of the request. Out of metadata they are taken in both cases."`
+
 	TLS credentials.ListenerConfig
 
 	Discarded bool `default:"true" desc:"Whether each tenant finds in its own account how many of its samples were refused or dropped, and why: ingest_discarded_samples_total{reason, gateway}, every 30 s, in totals since the process started or the tenant was idle for LIMIT_IDLE. Tenants of whose samples none were have no such series."`
@@ -57,6 +59,12 @@ const TLSPrefix = "INGESTGW_INGEST_TLS"
 const (
 	namesUTF8   = "utf8"
 	namesLegacy = "legacy"
+)
+
+// Values of Config.Reserved.
+const (
+	reservedStrip  = "strip"
+	reservedRefuse = "refuse"
 )
 
 // Validate returns all that is wrong, each error naming the setting.
@@ -94,6 +102,9 @@ func (c Config) Validate() error {
 	}
 	if c.LabelNames != namesUTF8 && c.LabelNames != namesLegacy {
 		bad("LABEL_NAMES", c.LabelNames, "utf8 or legacy")
+	}
+	if c.Reserved != reservedStrip && c.Reserved != reservedRefuse {
+		bad("RESERVED", c.Reserved, "strip or refuse")
 	}
 	return errors.Join(append(errs, c.TLS.Validate(TLSPrefix))...)
 }

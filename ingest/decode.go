@@ -130,7 +130,11 @@ func (s *Server) checkOne(ctx context.Context, from *origin, buf *bodyBuffer, si
 
 // change leaves out of p what may not be stored, and says whether that made its message another one.
 func (dec *decoder) change(p *part, from *origin, refused *refusals, h *hold) (changed bool, err error) {
-	found := dec.judge.judge(p, from.received)
+	entrusted := from.sender.Mapping != nil
+	if !entrusted && p.counts.Reserved > 0 {
+		p.of.Reserved(p.counts.Reserved)
+	}
+	found := dec.judge.judge(p, entrusted, from.received)
 	found.why.tell(p.of, from.received)
 	refused.add(&found.why)
 	if !found.changes() && p.counts.Reserved == 0 {

@@ -108,7 +108,7 @@ func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:0", MaxBody: 16 << 20, MaxDecoded: 32 << 20, MaxSeries: 100_000, MaxExpanded: 256 << 20,
 		ReadTimeout: 30 * time.Second, ConnMaxAge: 2 * time.Minute, LabelNames: namesUTF8,
-		MaxLabels: 40, MaxLabelName: 256, MaxLabelValue: 64 << 10,
+		MaxLabels: 40, MaxLabelName: 256, MaxLabelValue: 64 << 10, Reserved: reservedStrip,
 	}
 }
 
@@ -707,7 +707,7 @@ func TestShutdownFinishesRequestsInFlight(t *testing.T) {
 
 func TestValidateNamesEverySettingThatIsWrong(t *testing.T) {
 	err := Config{ConnMaxAge: -1, LabelNames: "ascii"}.Validate()
-	for _, name := range []string{"MAX_BODY", "MAX_DECODED", "MAX_SERIES", "MAX_EXPANDED", "READ_TIMEOUT", "CONN_MAX_AGE", "LABEL_NAMES"} {
+	for _, name := range []string{"MAX_BODY", "MAX_DECODED", "MAX_SERIES", "MAX_EXPANDED", "READ_TIMEOUT", "CONN_MAX_AGE", "LABEL_NAMES", "RESERVED"} {
 		if err == nil || !strings.Contains(err.Error(), "INGESTGW_INGEST_"+name) {
 			t.Errorf("%s is not named in %v", name, err)
 		}

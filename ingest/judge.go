@@ -42,8 +42,11 @@ type refusals struct {
 	active  tally
 	labels  tally
 	long    tally
+	forged  tally // they name a tenant
 	unnamed tally
 	example error // of an unnamed one
+	above   tally // of tenants of which nothing is stored, while of others it is
+	flood   error // why of one of those
 }
 
 type tally struct{ series, samples int }
@@ -54,16 +57,17 @@ func (t *tally) add(v remotewrite.View) {
 	t.samples += samples + histograms
 }
 
-// judge decides on the series of p, whose payload is the message as it was sent.
-func (j *judge) judge(p *part, received time.Time) (found judgement) {
+// judge decides on the series of p, whose payload is the message as it was sent. entrusted: its sender may name tenants.
+func (j *judge) judge(p *part, entrusted bool, received time.Time) (found judgement) {
 	profile := p.profile
 	j.useTags(p.tags)
 	tags := len(j.edit.Tags)
 	crowded := p.counts.Labels+tags > j.cfg.MaxLabels
 	long := p.counts.LongestName > j.cfg.MaxLabelName || p.counts.LongestValue > j.cfg.MaxLabelValue
 	limited := profile.Plan != nil && profile.Plan.ActiveSeries > 0
+	forged := !entrusted && p.counts.Reserved > 0 && j.cfg.Reserved == reservedRefuse
 	j.out = j.out[:0]
-	if !crowded && !long && !limited && len(profile.Drop) == 0 {
+	if !crowded && !long && !limited && !forged && len(profile.Drop) == 0 {
 		return found
 	}
 	for series := range remotewrite.Series(p.payload) {
@@ -72,6 +76,8 @@ func (j *judge) judge(p *part, received time.Time) (found judgement) {
 		switch {
 		case j.fits(profile.Drop):
 			reason = &found.why.rule
+		case forged && j.namesTenant():
+			reason = &found.why.forged
 		case crowded && j.edit.Labels(j.view) > j.cfg.MaxLabels:
 			reason = &found.why.labels
 		case long && j.tooLong():
@@ -112,6 +118,15 @@ func (j *judge) tooLong() bool {
 	return name > j.cfg.MaxLabelName || value > j.cfg.MaxLabelValue
 }
 
+func (j *judge) namesTenant() bool {
+	for _, name := range tenant.Reserved {
+		if j.view.Get(name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // leaves says in the order of the series which of them are left out.
 func (j *judge) leaves(remotewrite.View) bool {
 	n := j.next
@@ -139,7 +154,7 @@ func (r *refusals) tell(t *limit.Tenant, received time.Time) {
 	for _, one := range [...]struct {
 		tally
 		reason limit.Reason
-	}{{r.rule, limit.Rule}, {r.active, limit.Series}, {r.labels, limit.Invalid}, {r.long, limit.Invalid}} {
+	}{{r.rule, limit.Rule}, {r.active, limit.Series}, {r.labels, limit.Invalid}, {r.long, limit.Invalid}, {r.forged, limit.Reserved}} {
 		if one.series > 0 {
 			t.Refused(received, one.reason, one.samples, nil)
 		}
@@ -149,7 +164,8 @@ func (r *refusals) tell(t *limit.Tenant, received time.Time) {
 // add counts what was refused elsewhere in the same request.
 func (r *refusals) add(o *refusals) {
 	for _, one := range [...]struct{ to, from *tally }{
-		{&r.rule, &o.rule}, {&r.active, &o.active}, {&r.labels, &o.labels}, {&r.long, &o.long}, {&r.unnamed, &o.unnamed},
+		{&r.rule, &o.rule}, {&r.active, &o.active}, {&r.labels, &o.labels}, {&r.long, &o.long}, {&r.forged, &o.forged},
+		{&r.unnamed, &o.unnamed},
 	} {
 		one.to.series += one.from.series
 		one.to.samples += one.from.samples
@@ -168,6 +184,8 @@ func (r *refusals) err(cfg Config) error {
 	say(r.labels, "have more than %d labels, tags included (INGESTGW_INGEST_MAX_LABELS)", cfg.MaxLabels)
 	say(r.long, "have a label whose name is longer than %d bytes or whose value is longer than %d (INGESTGW_INGEST_MAX_LABEL_NAME, "+
 		"_VALUE)", cfg.MaxLabelName, cfg.MaxLabelValue)
+	say(r.forged, "have labels that name a tenant, such as %s, which this credential may not do (INGESTGW_INGEST_RESERVED)", tenant.Reserved[0])
+	say(r.above, "are of tenants that send too much, such as: %v", r.flood)
 	say(r.unnamed, "belong to no tenant that this credential may write for, such as: %v", r.example)
 	if len(texts) == 0 {
 		return nil

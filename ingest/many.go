@@ -8,6 +8,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 	"github.com/ingestgw/ingestgw/tenant"
+	"github.com/ingestgw/ingestgw/tenant/limit"
 )
 
 // A sharing is how the series of a trusted sender's message are shared out among tenants.
@@ -137,6 +138,7 @@ func (s *Server) checkMany(ctx context.Context, from *origin, buf *bodyBuffer, s
 		return checked{}, err
 	}
 	var errs []error
+	var above tally
 	for n, divided := range sh.divide(dec, message) {
 		if divided.Counts.Series == 0 && divided.Counts.Metadata == 0 {
 			continue
@@ -148,6 +150,7 @@ func (s *Server) checkMany(ctx context.Context, from *origin, buf *bodyBuffer, s
 		}
 		if err := p.admit(profile, from.received); err != nil {
 			errs = append(errs, err)
+			above.series, above.samples = above.series+p.counts.Series, above.samples+p.samples()
 			continue
 		}
 		msg.parts = append(msg.parts, p)
@@ -155,7 +158,11 @@ func (s *Server) checkMany(ctx context.Context, from *origin, buf *bodyBuffer, s
 			return msg, err
 		}
 	}
-	msg.limited = worst(errs)
+	if err := worst(errs); len(msg.parts) > 0 && errors.Is(err, limit.ErrLimit) {
+		msg.refused.above, msg.refused.flood = above, err
+	} else {
+		msg.limited = err
+	}
 	err = s.finish(dec, &msg, buf, h)
 	return msg, err
 }

@@ -152,7 +152,13 @@ func (s *Server) store(ctx context.Context, from *origin, msg checked, held *hol
 		all.Go(func() { errs[i] = s.append(ctx, from, &msg.parts[i], release) }) // ends with its part's answer; Wait waits for it
 	}
 	all.Wait()
-	return worst(append(errs, msg.limited))
+	err := worst(append(errs, msg.limited))
+	for i := range errs {
+		if err != nil && errs[i] == nil {
+			msg.parts[i].giveBack(err) // it is stored, and comes again with the others
+		}
+	}
+	return err
 }
 
 // append returns when p is durable. What is not counts no longer against its tenant's limits, as its sender will send it again.

@@ -19,6 +19,7 @@ import (
 	"github.com/golang/snappy"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/tenant"
 	"github.com/ingestgw/ingestgw/tenant/access"
 )
 
@@ -66,14 +67,16 @@ func (g *gateway) sendAs(t *testing.T, who string, message []byte) (*http.Respon
 }
 
 // freshly is a message of series that have one sample of now each, their labels given as name, value, … .
-func freshly(series ...[]string) []byte {
+func freshly(series ...[]string) []byte { return sampledAt(series, time.Now()) }
+
+func sampledAt(series [][]string, at time.Time) []byte {
 	var wr prompb.WriteRequest
 	for _, labels := range series {
 		var ts prompb.TimeSeries
 		for i := 0; i < len(labels); i += 2 {
 			ts.Labels = append(ts.Labels, prompb.Label{Name: labels[i], Value: labels[i+1]})
 		}
-		ts.Samples = []prompb.Sample{{Value: 1, Timestamp: time.Now().UnixMilli()}}
+		ts.Samples = []prompb.Sample{{Value: 1, Timestamp: at.UnixMilli()}}
 		wr.Timeseries = append(wr.Timeseries, ts)
 	}
 	return wr.MarshalProtobuf(nil)
@@ -406,11 +409,59 @@ func TestLimitOfOneTenantDoesNotKeepTheOthersInTheSameBody(t *testing.T) {
 		t.Fatalf("within the burst: got %s %q", resp.Status, text)
 	}
 	resp, text := g.sendAs(t, "hosts", mixed())
-	if resp.StatusCode != 429 || !strings.Contains(text, "5:0") || resp.Header.Get("Retry-After") == "" {
+	if resp.StatusCode != 400 || !strings.Contains(text, "300 are of tenants that send too much") || !strings.Contains(text, "5:0") {
 		t.Errorf("got %s %q", resp.Status, text)
 	}
 	if got := lanes.samples(); got[buffer.Main]+got[buffer.Bulk] != 302 {
 		t.Errorf("by lane %v, want both samples of the other tenant and one flood", got)
+	}
+	resp, text = g.sendAs(t, "hosts", freshly(named("flood", "org", "hooli")))
+	if resp.StatusCode != 429 || !strings.Contains(text, "5:0") || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("nothing but the flood: got %s %q", resp.Status, text)
+	}
+}
+
+// Old samples above the limit make the whole body come again. The other tenants pay for what is theirs once.
+func TestWhatComesAgainBecauseOfAnotherTenantCountsOnce(t *testing.T) {
+	g := inWorld(t, defaults(), &shelf{})
+	g.sendAs(t, "slow", freshly(slices.Repeat([][]string{named("flood")}, 300)...))
+	old := sampledAt(slices.Repeat([][]string{named("flood", "org", "hooli")}, 300), time.Now().Add(-time.Hour))
+	body := append(freshly(named("a", "org", "acme")), old...)
+	one := tenant.ID{Account: 1}
+	for range 5 {
+		if resp, text := g.sendAs(t, "hosts", body); resp.StatusCode != 503 || !strings.Contains(text, "5:0") {
+			t.Fatalf("got %s %q", resp.Status, text)
+		}
+	}
+	d, _ := g.limits.Describe(one)
+	if d.Refused["unavailable"].Requests != 5 {
+		t.Errorf("the neighbour's part was given back %d times, want 5", d.Refused["unavailable"].Requests)
+	}
+}
+
+func TestWhoNamesAnotherTenantInTheDataIsTakenOutOrRefused(t *testing.T) {
+	forged := [][]string{named("a", "vm_account_id", "7"), named("b"), named("c", "VictoriaMetrics_ProjectID", ""), named("d", "VM_account_id", "7")}
+	body := append(freshly(forged...), metadataOf("a", 7, 7)...)
+	for mode, want := range map[string][]string{
+		"strip":  {"1:0 __name__=a {}", "1:0 __name__=b {}", "1:0 __name__=c {}", "1:0 __name__=d,VM_account_id=7 {}"},
+		"refuse": {"1:0 __name__=b {}", "1:0 __name__=d,VM_account_id=7 {}"},
+	} {
+		cfg := defaults()
+		cfg.Reserved = mode
+		g := inWorld(t, cfg, &shelf{})
+		resp, text := g.sendAs(t, "one", body)
+		status := map[string]int{"strip": 204, "refuse": 400}[mode]
+		if resp.StatusCode != status || mode == "refuse" && !strings.Contains(text, "of 4 series 2 have labels that name a tenant") {
+			t.Errorf("%s: got %s %q, want %d", mode, resp.Status, text, status)
+		}
+		g.want(t, want...)
+		d, _ := g.limits.Describe(tenant.ID{Account: 1})
+		if d.Reserved != 4 || int(d.Refused["reserved_labels"].Samples) != 4-len(want) {
+			t.Errorf("%s: described as %d reserved, refused %v", mode, d.Reserved, d.Refused)
+		}
+		if resp, text := g.sendAs(t, "agent", freshly(named("e", "vm_account_id", "1", "vm_project_id", "0"))); resp.StatusCode != 204 {
+			t.Errorf("%s: a sender that may name tenants got %s %q", mode, resp.Status, text)
+		}
 	}
 }
 

@@ -162,9 +162,10 @@ type Description struct {
 	BulkSamples  uint64                  `json:"bulk_samples"`
 	Lane         string                  `json:"lane"` // of the last request that was taken
 	InFlight     int                     `json:"requests_in_flight"`
-	Refused      map[string]RefusedCount `json:"refused,omitempty"` // by reason
-	ActiveSeries int                     `json:"active_series"`     // counted for tenants with a limit of them; those heard of from other processes too
-	Shared       bool                    `json:"shared"`            // other processes use its limits too
+	Refused      map[string]RefusedCount `json:"refused,omitempty"`         // by reason
+	Reserved     uint64                  `json:"reserved_labels,omitempty"` // labels and metadata fields that named a tenant
+	ActiveSeries int                     `json:"active_series"`             // counted for tenants with a limit of them; those heard of from other processes too
+	Shared       bool                    `json:"shared"`                    // other processes use its limits too
 	LastError    string                  `json:"last_error,omitempty"`
 	LastErrorAt  *time.Time              `json:"last_error_at,omitempty"`
 	LastSeen     time.Time               `json:"last_seen"`
@@ -227,7 +228,7 @@ func (r *refusals) describe(d *Description, started time.Time) {
 	if r == nil {
 		return
 	}
-	d.Refused = map[string]RefusedCount{}
+	d.Refused, d.Reserved = map[string]RefusedCount{}, r.reserved
 	for reason := range reasons {
 		if r.requests[reason] > 0 {
 			d.Refused[reason.String()] = RefusedCount{r.requests[reason], r.samples[reason]}

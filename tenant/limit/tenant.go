@@ -44,6 +44,7 @@ const recentFor = time.Minute
 // refusals exist for tenants of which something was refused.
 type refusals struct {
 	requests, samples [reasons]uint64
+	reserved          uint64
 	last              error
 	at                int64
 }
@@ -291,6 +292,17 @@ func (t *Tenant) Refused(now time.Time, reason Reason, samples int, why error) {
 	defer t.mu.Unlock()
 	t.seen = at
 	t.note(reason, samples, why)
+}
+
+// Reserved counts labels and metadata fields that name a tenant and were taken out of what was sent.
+func (t *Tenant) Reserved(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.refusals == nil {
+		t.refusals = new(refusals)
+	}
+	t.refusals.reserved += uint64(n)
+	t.counts.reserved.Add(uint64(n))
 }
 
 func (t *Tenant) note(reason Reason, samples int, why error) {

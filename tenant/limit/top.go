@@ -19,6 +19,7 @@ import (
 type counts struct {
 	samples, bulk atomic.Uint64
 	refused       [reasons]atomic.Uint64 // samples
+	reserved      atomic.Uint64          // labels and metadata fields
 }
 
 const (
@@ -168,6 +169,8 @@ var (
 		"Of those, samples that went to the bulk lane, as they were old or above the sustained rate.", []string{"tenant"}, nil)
 	refusedDesc = prometheus.NewDesc("ingestgw_tenant_refused_samples_total",
 		"Samples that were refused, by tenant and reason. Those refused as unavailable are sent again by their sender.", []string{"tenant", "reason"}, nil)
+	reservedDesc = prometheus.NewDesc("ingestgw_tenant_reserved_total",
+		"Labels and metadata fields that name a tenant, which the sender may not do.", []string{"tenant"}, nil)
 	seriesDesc = prometheus.NewDesc("ingestgw_tenant_active_series",
 		"Different series within an hour, of tenants with a limit of them.", []string{"tenant"}, nil)
 	tenantsDesc = prometheus.NewDesc("ingestgw_tenants",
@@ -176,7 +179,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *top) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{samplesDesc, bulkDesc, refusedDesc, seriesDesc, tenantsDesc} {
+	for _, d := range []*prometheus.Desc{samplesDesc, bulkDesc, refusedDesc, reservedDesc, seriesDesc, tenantsDesc} {
 		descs <- d
 	}
 }
@@ -210,12 +213,13 @@ func (m *top) collect(now time.Time, metrics chan<- prometheus.Metric) {
 func (c *counts) add(other *counts) {
 	c.samples.Add(other.samples.Load())
 	c.bulk.Add(other.bulk.Load())
+	c.reserved.Add(other.reserved.Load())
 	for i := range c.refused {
 		c.refused[i].Add(other.refused[i].Load())
 	}
 }
 
-// collect tells the counts. Reasons for which nothing was refused are told if zeros is true.
+// collect tells the counts. Of what seldom happens zeros are told if zeros is true.
 func (c *counts) collect(metrics chan<- prometheus.Metric, name string, series int, zeros bool) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
@@ -226,6 +230,9 @@ func (c *counts) collect(metrics chan<- prometheus.Metric, name string, series i
 		if n := c.refused[reason].Load(); n > 0 || zeros {
 			counter(refusedDesc, n, name, reason.String())
 		}
+	}
+	if n := c.reserved.Load(); n > 0 || zeros {
+		counter(reservedDesc, n, name)
 	}
 	metrics <- prometheus.MustNewConstMetric(seriesDesc, prometheus.GaugeValue, float64(series), name)
 }

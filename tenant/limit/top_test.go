@@ -148,7 +148,7 @@ func TestNoTenantIsShownWhenNoneIsWanted(t *testing.T) {
 	r := New(cfg, quiet, nil)
 	r.Tenant(onPlan(nil)).Admit(r.started, Usage{Samples: 5}, false)
 	all := scrape(t, r, r.started)
-	if all["ingestgw_tenant_samples_total other"] != 5 || len(all) != 4+int(reasons) {
+	if all["ingestgw_tenant_samples_total other"] != 5 || len(all) != 5+int(reasons) {
 		t.Errorf("%v", all)
 	}
 }
