@@ -3,22 +3,17 @@ package downstream
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,6 +21,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/internal/credentials"
+	"github.com/ingestgw/ingestgw/internal/credentials/credentialstest"
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
@@ -64,6 +60,15 @@ func write(t *testing.T, name string, content []byte) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 func TestClientDialsTheAddressAndSpeaksToTheName(t *testing.T) {
@@ -194,74 +199,19 @@ func TestSettingsHaveTheNamesThatOperatorsKnow(t *testing.T) {
 	}
 }
 
-// authority signs certificates of tests.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
+// secureServer has a certificate of an authority for a name, and says what a client has shown.
+func secureServer(t *testing.T, of *credentialstest.Authority, name string) *httptest.Server {
 	t.Helper()
-	a := &authority{}
-	a.cert, a.key = a.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) sign(t *testing.T, cert *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := tls.LoadX509KeyPair(of.Issue(t, pkix.Name{CommonName: name}, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert.SerialNumber, cert.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
-	cert.NotBefore, cert.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = cert, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signed, key
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-// pair signs a certificate for a server of that name, or for a client, and returns it with its key in PEM.
-func (a *authority) pair(t *testing.T, name string) (certPEM, keyPEM []byte) {
-	t.Helper()
-	cert, key := a.sign(t, &x509.Certificate{
-		DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-}
-
-func (a *authority) server(t *testing.T, name string) *httptest.Server {
-	t.Helper()
-	certPEM, keyPEM := a.pair(t, name)
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clients := x509.NewCertPool()
-	clients.AddCert(a.cert)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Sni", r.TLS.ServerName)
 		w.Header().Set("Shown", strconv.Itoa(len(r.TLS.PeerCertificates)))
 		w.WriteHeader(http.StatusNoContent)
 	}))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: clients}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: of.Pool()}
 	server.Config.ErrorLog = nil
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -269,12 +219,10 @@ func (a *authority) server(t *testing.T, name string) *httptest.Server {
 }
 
 func TestCertificatesAreCheckedAgainstTheNameAndTheAuthority(t *testing.T) {
-	ours, foreign := newAuthority(t), newAuthority(t)
-	dir := t.TempDir()
-	ca := write(t, filepath.Join(dir, "ca.pem"), ours.pem())
-	certPEM, keyPEM := ours.pair(t, "client")
-	cert, key := write(t, filepath.Join(dir, "cert.pem"), certPEM), write(t, filepath.Join(dir, "key.pem"), keyPEM)
-	server := ours.server(t, "vminsert.invalid")
+	ours, foreign := credentialstest.NewAuthority(t, "ours"), credentialstest.NewAuthority(t, "foreign")
+	ca := ours.File(t)
+	cert, key := ours.Issue(t, pkix.Name{CommonName: "client"})
+	server := secureServer(t, ours, "vminsert.invalid")
 	for _, test := range []struct {
 		name, base string
 		cfg        credentials.TLSConfig
@@ -286,9 +234,9 @@ func TestCertificatesAreCheckedAgainstTheNameAndTheAuthority(t *testing.T) {
 		{"system's authorities", "https://vminsert.invalid", credentials.TLSConfig{}, server, false, ""},
 		{"other name", "https://vmstorage.invalid", credentials.TLSConfig{CAFile: ca}, server, false, ""},
 		{"name given", "https://vmstorage.invalid", credentials.TLSConfig{CAFile: ca, ServerName: "vminsert.invalid"}, server, true, "vminsert.invalid"},
-		{"other authority", "https://vminsert.invalid", credentials.TLSConfig{CAFile: ca}, foreign.server(t, "vminsert.invalid"), false, ""},
+		{"other authority", "https://vminsert.invalid", credentials.TLSConfig{CAFile: ca}, secureServer(t, foreign, "vminsert.invalid"), false, ""},
 		{"unchecked", "https://vmstorage.invalid", credentials.TLSConfig{InsecureSkipVerify: true}, server, true, "vmstorage.invalid"},
-		{"address without name", "https://" + server.Listener.Addr().String(), credentials.TLSConfig{CAFile: ca}, server, false, ""},
+		{"other address", "https://127.0.0.2", credentials.TLSConfig{CAFile: ca}, server, false, ""},
 	} {
 		ep := endpointOf(t, test.server, test.base)
 		resp, err := post(t, NewClient(ep, load(t, ClientConfig{TLS: test.cfg}), 1), ep)
@@ -309,16 +257,16 @@ func TestCertificatesAreCheckedAgainstTheNameAndTheAuthority(t *testing.T) {
 
 func TestNewAuthorityIsTrustedWithoutRestart(t *testing.T) {
 	t.Parallel()
-	before, after := newAuthority(t), newAuthority(t)
-	ca := write(t, filepath.Join(t.TempDir(), "ca.pem"), before.pem())
+	before, after := credentialstest.NewAuthority(t, "before"), credentialstest.NewAuthority(t, "after")
+	ca := before.File(t)
 	loaded := load(t, ClientConfig{TLS: credentials.TLSConfig{CAFile: ca}})
-	server := after.server(t, "vm.invalid")
+	server := secureServer(t, after, "vm.invalid")
 	ep := endpointOf(t, server, "https://vm.invalid")
 	c := NewClient(ep, loaded, 1)
 	if _, err := post(t, c, ep); err == nil {
 		t.Fatal("a foreign authority was trusted")
 	}
-	write(t, ca, append(before.pem(), after.pem()...))
+	write(t, ca, slices.Concat(read(t, ca), read(t, after.File(t))))
 	deadline := time.Now().Add(20 * time.Second)
 	for { // files are looked at every few seconds
 		_, err := post(t, c, ep)

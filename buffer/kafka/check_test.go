@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/credentials/credentialstest"
 )
 
 // said is what Check finds, a line each.
@@ -62,7 +63,7 @@ func TestCheckReachesEveryBroker(t *testing.T) {
 
 func TestCheckSaysWhichSettingToChange(t *testing.T) {
 	t.Parallel()
-	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
+	ours, others := credentialstest.NewAuthority(t, "ours"), credentialstest.NewAuthority(t, "others")
 	plain, sasl := fakeKafka(t), fakeKafka(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "gateway", "secret"))
 	oneWay, mutual := secureKafka(t, ours, false), secureKafka(t, ours, true)
 	for name, c := range map[string]struct {
@@ -70,10 +71,10 @@ func TestCheckSaysWhichSettingToChange(t *testing.T) {
 		change  func(*Config)
 		want    string
 	}{
-		"TLS where there is none":    {plain, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, ours.file(t) }, "INGESTGW_KAFKA_TLS_"},
+		"TLS where there is none":    {plain, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, ours.File(t) }, "INGESTGW_KAFKA_TLS_"},
 		"no TLS where there is":      {oneWay, func(*Config) {}, "INGESTGW_KAFKA_TLS_"},
-		"another authority":          {oneWay, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, others.file(t) }, "INGESTGW_KAFKA_TLS_CA_FILE"},
-		"no certificate":             {mutual, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, ours.file(t) }, "INGESTGW_KAFKA_TLS_CERT_FILE"},
+		"another authority":          {oneWay, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, others.File(t) }, "INGESTGW_KAFKA_TLS_CA_FILE"},
+		"no certificate":             {mutual, func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, ours.File(t) }, "INGESTGW_KAFKA_TLS_CERT_FILE"},
 		"no SASL where there is":     {sasl, func(*Config) {}, "INGESTGW_KAFKA_SASL_"},
 		"another password":           {sasl, func(c *Config) { c.SASL = SASLConfig{saslPlain, "gateway", textFile(t, "other")} }, "INGESTGW_KAFKA_SASL_"},
 		"another mechanism":          {sasl, func(c *Config) { c.SASL = SASLConfig{saslSCRAM256, "gateway", textFile(t, "secret")} }, "INGESTGW_KAFKA_SASL_"},

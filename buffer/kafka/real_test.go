@@ -4,6 +4,7 @@ import (
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/x509/pkix"
 	"errors"
 	"hash"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/buffertest"
+	"github.com/ingestgw/ingestgw/internal/credentials/credentialstest"
 	"github.com/ingestgw/ingestgw/internal/stack"
 )
 
@@ -37,8 +39,8 @@ func TestApacheKafkaIsServedThroughTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs brokers of Apache Kafka; left out with -short")
 	}
-	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
-	cert, key := ours.issue(t, "broker")
+	ours, others := credentialstest.NewAuthority(t, "ours"), credentialstest.NewAuthority(t, "others")
+	cert, key := ours.Issue(t, pkix.Name{CommonName: "broker"})
 	var keystore string
 	for _, file := range []string{key, cert} {
 		text, err := os.ReadFile(file)
@@ -55,27 +57,27 @@ func TestApacheKafkaIsServedThroughTLS(t *testing.T) {
 		"ssl.keystore.type":                              "PEM",
 		"ssl.keystore.location":                          textFile(t, keystore),
 		"ssl.truststore.type":                            "PEM",
-		"ssl.truststore.location":                        ours.file(t),
+		"ssl.truststore.location":                        ours.File(t),
 		"listener.name.mutual.ssl.client.auth":           "required",
 		"listener.name.password.sasl.enabled.mechanisms": "PLAIN",
 		"listener.name.password.plain.sasl.jaas.config":  `org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret of ingestgw";`,
 	})
 	with := func(addr string) Config {
 		cfg := testConfig([]string{addr})
-		cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.file(t)
+		cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.File(t)
 		return cfg
 	}
 	cfg := with(mutual)
-	cfg.TLS.CertFile, cfg.TLS.KeyFile = ours.issue(t, "gateway")
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = ours.Issue(t, pkix.Name{CommonName: "gateway"})
 	wantServed(t, cfg)
-	cfg.TLS.CertFile, cfg.TLS.KeyFile = others.issue(t, "gateway")
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = others.Issue(t, pkix.Name{CommonName: "gateway"})
 	wantRefused(t, cfg, "tls")
 	wantRefused(t, with(mutual), "tls")
 
 	cfg = with(password)
 	cfg.SASL = SASLConfig{Mechanism: saslPlain, User: "gateway", PasswordFile: textFile(t, "secret of ingestgw")}
 	wantServed(t, cfg)
-	cfg.TLS.CAFile = others.file(t)
+	cfg.TLS.CAFile = others.File(t)
 	wantRefused(t, cfg, "INGESTGW_KAFKA_TLS_CA_FILE", "secret of ingestgw")
 	cfg = with(password)
 	cfg.SASL = SASLConfig{Mechanism: saslPlain, User: "gateway", PasswordFile: textFile(t, "another secret")}

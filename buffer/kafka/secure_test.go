@@ -1,98 +1,22 @@
 package kafka
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/credentials/credentialstest"
 )
-
-// An authority signs certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, key := sign(t, template, nil)
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert, key}
-}
-
-// sign makes a key and a certificate for it, signed by an authority, or by itself when there is none.
-func sign(t *testing.T, template *x509.Certificate, by *authority) ([]byte, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := template, key
-	if by != nil {
-		parent, signer = by.cert, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, key
-}
-
-// issue writes a certificate for 127.0.0.1 and its key to files.
-func (a *authority) issue(t *testing.T, name string) (certFile, keyFile string) {
-	t.Helper()
-	der, key := sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pemFile(t, "CERTIFICATE", der), pemFile(t, "PRIVATE KEY", private)
-}
-
-func (a *authority) file(t *testing.T) string {
-	t.Helper()
-	return pemFile(t, "CERTIFICATE", a.cert.Raw)
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-func pemFile(t *testing.T, kind string, der []byte) string {
-	t.Helper()
-	return textFile(t, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
-}
 
 func textFile(t *testing.T, text string) string {
 	t.Helper()
@@ -104,15 +28,15 @@ func textFile(t *testing.T, text string) string {
 }
 
 // secureKafka has certificates of an authority, and wants clients to have some of it as well if mutual.
-func secureKafka(t *testing.T, of *authority, mutual bool, options ...kfake.Opt) *kfake.Cluster {
+func secureKafka(t *testing.T, of *credentialstest.Authority, mutual bool, options ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
-	cert, err := tls.LoadX509KeyPair(of.issue(t, "broker"))
+	cert, err := tls.LoadX509KeyPair(of.Issue(t, pkix.Name{CommonName: "broker"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
 	if mutual {
-		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, of.pool()
+		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, of.Pool()
 	}
 	return fakeKafka(t, append(options, kfake.TLS(cfg))...)
 }
@@ -220,17 +144,17 @@ func TestPasswordThatChangesIsUsedForNewConnections(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
+	ours, others := credentialstest.NewAuthority(t, "ours"), credentialstest.NewAuthority(t, "others")
 	oneWay, mutual := secureKafka(t, ours, false), secureKafka(t, ours, true)
 	with := func(c *kfake.Cluster, ca string) Config {
 		cfg := testConfig(c.ListenAddrs())
 		cfg.TLS.Enabled, cfg.TLS.CAFile = true, ca
 		return cfg
 	}
-	t.Run("the authority is ours", func(t *testing.T) { t.Parallel(); wantServed(t, with(oneWay, ours.file(t))) })
+	t.Run("the authority is ours", func(t *testing.T) { t.Parallel(); wantServed(t, with(oneWay, ours.File(t))) })
 	t.Run("the authority is another one", func(t *testing.T) {
 		t.Parallel()
-		wantRefused(t, with(oneWay, others.file(t)), "INGESTGW_KAFKA_TLS_CA_FILE")
+		wantRefused(t, with(oneWay, others.File(t)), "INGESTGW_KAFKA_TLS_CA_FILE")
 	})
 	t.Run("the authorities are those of the system", func(t *testing.T) {
 		t.Parallel()
@@ -238,34 +162,34 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("the name is another one", func(t *testing.T) {
 		t.Parallel()
-		cfg := with(oneWay, ours.file(t))
+		cfg := with(oneWay, ours.File(t))
 		cfg.TLS.ServerName = "kafka.example"
 		wantRefused(t, cfg, "INGESTGW_KAFKA_TLS_SERVER_NAME")
 	})
 	t.Run("nothing is checked", func(t *testing.T) {
 		t.Parallel()
-		cfg := with(oneWay, others.file(t))
+		cfg := with(oneWay, others.File(t))
 		cfg.TLS.InsecureSkipVerify = true
 		wantServed(t, cfg)
 	})
 	t.Run("it is not set", func(t *testing.T) { t.Parallel(); wantRefused(t, testConfig(oneWay.ListenAddrs()), "") })
 	t.Run("mutual", func(t *testing.T) {
 		t.Parallel()
-		cfg := with(mutual, ours.file(t))
-		cfg.TLS.CertFile, cfg.TLS.KeyFile = ours.issue(t, "gateway")
+		cfg := with(mutual, ours.File(t))
+		cfg.TLS.CertFile, cfg.TLS.KeyFile = ours.Issue(t, pkix.Name{CommonName: "gateway"})
 		wantServed(t, cfg)
 	})
 	t.Run("mutual, of another authority", func(t *testing.T) {
 		t.Parallel()
-		cfg := with(mutual, ours.file(t))
-		cfg.TLS.CertFile, cfg.TLS.KeyFile = others.issue(t, "gateway")
+		cfg := with(mutual, ours.File(t))
+		cfg.TLS.CertFile, cfg.TLS.KeyFile = others.Issue(t, pkix.Name{CommonName: "gateway"})
 		wantRefused(t, cfg, "tls")
 	})
-	t.Run("mutual, without a certificate", func(t *testing.T) { t.Parallel(); wantRefused(t, with(mutual, ours.file(t)), "tls") })
+	t.Run("mutual, without a certificate", func(t *testing.T) { t.Parallel(); wantRefused(t, with(mutual, ours.File(t)), "tls") })
 	t.Run("with SASL", func(t *testing.T) {
 		t.Parallel()
 		c := secureKafka(t, ours, false, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "gateway", "secret"))
-		cfg := with(c, ours.file(t))
+		cfg := with(c, ours.File(t))
 		cfg.SASL = SASLConfig{Mechanism: saslSCRAM512, User: "gateway", PasswordFile: textFile(t, "secret")}
 		wantServed(t, cfg)
 	})
@@ -273,16 +197,16 @@ func TestTLS(t *testing.T) {
 
 func TestCertificateThatChangesIsUsedForNewConnections(t *testing.T) {
 	t.Parallel()
-	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
+	ours, others := credentialstest.NewAuthority(t, "ours"), credentialstest.NewAuthority(t, "others")
 	c := secureKafka(t, ours, true)
 	cfg := testConfig(c.ListenAddrs())
-	cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.file(t)
-	cfg.TLS.CertFile, cfg.TLS.KeyFile = others.issue(t, "gateway")
+	cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.File(t)
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = others.Issue(t, pkix.Name{CommonName: "gateway"})
 	s := mustOpen(t, cfg, nil)
 	if err := s.Append(soon(t), buffer.Main, newPaper().Block); !errors.Is(err, buffer.ErrUnavailable) {
 		t.Fatalf("append with a certificate of another authority: %v", err)
 	}
-	cert, key := ours.issue(t, "gateway")
+	cert, key := ours.Issue(t, pkix.Name{CommonName: "gateway"})
 	for from, to := range map[string]string{cert: cfg.TLS.CertFile, key: cfg.TLS.KeyFile} {
 		if err := os.Rename(from, to); err != nil {
 			t.Fatal(err)
