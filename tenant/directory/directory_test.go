@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -21,31 +20,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/ingestgw/ingestgw/internal/direct"
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/tenant"
 	"github.com/ingestgw/ingestgw/tenant/directory/directorytest"
 )
-
-// A direct carries requests to a handler without a network, so that time can be simulated.
-type direct struct{ http.Handler }
-
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	answered := make(chan *http.Response, 1)
-	go func() {
-		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
-		answered <- w.Result()
-	}()
-	select {
-	case resp := <-answered:
-		if r.Context().Err() != nil {
-			return nil, r.Context().Err()
-		}
-		return resp, nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
-}
 
 func config(t testing.TB) Config {
 	t.Helper()
@@ -86,7 +65,7 @@ func (s *scene) begin(change func(*Config)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	d.asker.client.Transport = direct{&s.far}
+	d.asker.client.Transport = direct.To(&s.far)
 	s.Directory = d
 	ctx, cancel := context.WithCancel(s.t.Context())
 	ended := make(chan struct{})
@@ -340,11 +319,11 @@ func TestAFaultOfTheDirectoryIsNeverASendersFault(t *testing.T) {
 				s := start(t, nil)
 				s.far.Bearer("known", `{"tenants":["1"]}`)
 				s.expect("known", "1:0")
-				s.asker.client.Transport = direct{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				s.asker.client.Transport = direct.To(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Location", "/login")
 					w.WriteHeader(c.status)
 					_, _ = w.Write([]byte(c.body))
-				})}
+				}))
 				time.Sleep(s.cfg.TTL)
 				for range 3 * tripAfter {
 					s.expect("known", "1:0")

@@ -15,26 +15,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ingestgw/ingestgw/internal/direct"
 	"github.com/ingestgw/ingestgw/tenant/token/tokentest"
 )
-
-// A direct carries requests to a handler without a network, so that time can be simulated.
-type direct struct{ http.Handler }
-
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	answered := make(chan *http.Response, 1)
-	go func() {
-		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
-		answered <- w.Result()
-	}()
-	select {
-	case resp := <-answered:
-		return resp, r.Context().Err()
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
-}
 
 // start runs a Verifier of a key set in a synctest bubble.
 func start(t *testing.T, keys *tokentest.KeySet, change func(*Config)) *Verifier {
@@ -48,18 +31,8 @@ func start(t *testing.T, keys *tokentest.KeySet, change func(*Config)) *Verifier
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.remote.client.Transport = direct{keys}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := v.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-	})
+	v.remote.client.Transport = direct.To(keys)
+	run(t, v)
 	return v
 }
 

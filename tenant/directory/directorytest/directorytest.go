@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 // A Directory answers questions. The zero Directory knows nobody. It is safe for concurrent use.
@@ -100,14 +102,8 @@ func (d *Directory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.begin()
 	defer d.end()
 	delay, status, answer := d.look(q, r.Header.Get("Authorization"))
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-			return
-		}
+	if !clock.Sleep(r.Context(), delay) {
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

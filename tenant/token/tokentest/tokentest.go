@@ -19,6 +19,8 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 // Claims are what a token says.
@@ -207,14 +209,8 @@ func (s *KeySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.reads++
 	body, status, delay := s.body, s.status, s.delay
 	s.mu.Unlock()
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-			return
-		}
+	if !clock.Sleep(r.Context(), delay) {
+		return
 	}
 	if status != 0 {
 		http.Error(w, "broken", status)
