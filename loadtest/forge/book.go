@@ -56,10 +56,13 @@ func (b *Book) Answered(r *Request, status int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	taken, refused := status/100 == 2, status/100 == 4 && status != 429
-	switch {
-	case taken && r.Want == Refused, refused && r.Want == Taken:
+	if taken && (r.Want == Refused || r.Want == Partly) || refused && r.Want == Taken {
 		return fmt.Errorf("a request of kind %q was answered %d", r.Kind, status)
-	case taken:
+	}
+	if r.Want == Partly {
+		taken = status == 400
+	}
+	if taken {
 		b.taken[r.Kind]++
 	}
 	for _, number := range r.samples {
@@ -70,7 +73,7 @@ func (b *Book) Answered(r *Request, status int) error {
 	return nil
 }
 
-// Taken is how many requests of each kind were.
+// Taken is how many requests of each kind were, as far as they are to be.
 func (b *Book) Taken() map[Kind]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -26,8 +26,8 @@ type Config struct {
 	// Start is the time of the first sample; each further one is a millisecond later, and some are half an hour earlier. A request for
 	// which there is no more time before the present must not be made: 100,000 samples take 100 s.
 	Start time.Time
-	// MaxLabels is how many labels a series may have that vminsert stores, its tenant's two included
-	// (-maxLabelsPerTimeseries). Some series have as many as fit.
+	// MaxLabels is how many labels a series may have, its tags included. Some series have as many, and some have more, which are
+	// refused while the others of their request are taken.
 	MaxLabels int
 	// Huge is how many bytes a request has at least that is meant to be too large for one block. 0: there is none.
 	Huge int

@@ -3,6 +3,7 @@ package forge
 import (
 	gobytes "bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -72,6 +73,7 @@ func (g *gateway) take(t *testing.T, r *Request) (status int) {
 	if err != nil {
 		t.Fatalf("VictoriaMetrics does not understand a request of kind %q: %v", r.Kind, err)
 	}
+	status = 204
 	for _, ts := range wr.Timeseries {
 		labels := map[string]string{}
 		for _, l := range ts.Labels {
@@ -81,12 +83,22 @@ func (g *gateway) take(t *testing.T, r *Request) (status int) {
 		if by != nil {
 			whose = g.named(by, labels)
 		}
-		if whose == nil {
+		if whose == nil || g.tooMany(whose, labels) {
+			status = 400
 			continue
 		}
 		g.keep(*whose, labels, ts.Samples)
 	}
-	return 204
+	return status
+}
+
+func (g *gateway) tooMany(of *Tenant, labels map[string]string) bool {
+	all := maps.Clone(labels)
+	maps.Copy(all, of.Tags)
+	for _, name := range Reserved {
+		delete(all, name)
+	}
+	return len(all) > g.w.cfg.MaxLabels
 }
 
 // named is whom a trusted sender names, nil when that is nobody.
@@ -241,7 +253,7 @@ func TestAnAnswerThatMustNotBeIsTold(t *testing.T) {
 	for range requests {
 		r := w.Next()
 		for status, may := range map[int]bool{
-			204: r.Want != Refused, 400: r.Want != Taken, 401: r.Want != Taken, 403: r.Want != Taken, 429: true, 503: true, 0: true,
+			204: r.Want == Taken || r.Want == Either, 400: r.Want != Taken, 401: r.Want != Taken, 403: r.Want != Taken, 429: true, 503: true, 0: true,
 		} {
 			if err := w.Book().Answered(r, status); (err == nil) != may {
 				t.Errorf("kind %q, answered %d: %v", r.Kind, status, err)
@@ -286,18 +298,24 @@ func TestTenantsAndCredentialsDiffer(t *testing.T) {
 
 func TestFullSeriesHaveAsManyLabelsAsFit(t *testing.T) {
 	w := world(2)
+	most := 0
 	for i, tenant := range w.Tenants {
-		s := w.full(i)
-		names := map[string]bool{}
-		for _, l := range s.labels {
-			names[l.name] = true
+		for series, may := range map[*series][2]int{w.full(i): {28, 30}, w.overfull(i): {31, 33}} {
+			names := maps.Clone(tenant.Tags)
+			if names == nil {
+				names = map[string]string{}
+			}
+			for _, l := range series.labels {
+				names[l.name] = l.value
+			}
+			if len(names) < may[0] || len(names) > may[1] {
+				t.Errorf("tenant %d: %d labels with the tags, want %v", i, len(names), may)
+			}
+			most = max(most, len(series.labels))
 		}
-		for name := range tenant.Tags {
-			names[name] = true
-		}
-		if len(names) != 28 || len(s.labels) != 28 {
-			t.Errorf("tenant %d: %d labels, %d with the tags", i, len(s.labels), len(names))
-		}
+	}
+	if most > 33 {
+		t.Errorf("%d labels", most)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	Twice        Kind = "twice"          // series of which others go in another size
 	Old          Kind = "old"            // samples of half an hour ago
 	Full         Kind = "full"           // series with as many labels as there may be
+	Overfull     Kind = "overfull"       // series with more, among others
 	Forged       Kind = "forged"         // names another tenant in the data, small
 	ForgedLarge  Kind = "forged large"   // the same, large
 	ForgedURL    Kind = "forged URL"     // names another tenant in the URL's query, or in headers
@@ -33,7 +34,7 @@ const (
 
 // Kinds are all there are.
 var Kinds = []Kind{
-	Small, Large, Huge, Twice, Old, Full, Forged, ForgedLarge, ForgedURL, Repeated, WrongTenant, WrongToken, ManyTenants, WithoutNames,
+	Small, Large, Huge, Twice, Old, Full, Overfull, Forged, ForgedLarge, ForgedURL, Repeated, WrongTenant, WrongToken, ManyTenants, WithoutNames,
 }
 
 // Want is how a request may be answered. Any request may be told to come again (429, 5xx).
@@ -44,6 +45,7 @@ const (
 	Taken   Want = iota // 2xx
 	Refused             // 4xx
 	Either              // 2xx or 4xx
+	Partly              // 400 for some series, and the others are stored
 )
 
 // A Request is ready to be sent, as often as one likes.
@@ -93,6 +95,9 @@ func (w *World) make() []*Request {
 		return w.one(Old, Taken, owner, w.several(owner, w.honest, 5), 1)
 	case n < 55:
 		return w.one(Full, Taken, owner, w.several(owner, w.full, 1+w.random.IntN(5)), 1)
+	case n < 57:
+		all := append(w.several(owner, w.overfull, 1+w.random.IntN(3)), w.several(owner, w.full, 3)...)
+		return w.one(Overfull, Partly, owner, all, 1)
 	case n < 70:
 		return w.one(Forged, Taken, owner, w.several(owner, w.forged, 1+w.random.IntN(10)), 1)
 	case n < 74:
@@ -234,7 +239,7 @@ func (w *World) entrust() *Request {
 	for i := range all {
 		all[i] = w.entrusted(by)
 		if all[i].owner == nobody {
-			r.Kind, r.Want = WithoutNames, Either
+			r.Kind, r.Want = WithoutNames, Partly
 		}
 	}
 	w.fill(r, all, 1+w.random.IntN(3))

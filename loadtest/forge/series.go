@@ -78,15 +78,29 @@ func (w *World) text() string {
 	return "value-" + strconv.Itoa(w.random.IntN(1000))
 }
 
-// full has as many labels as vminsert takes: with the owner's tags, of which some are in the labels too, and with the two that name the
-// tenant when it is packed.
+// full has as many labels as are allowed, or one or two less. Among them are some of the owner's tags, which these replace.
 func (w *World) full(owner int) *series {
+	return w.crowded(owner, w.cfg.MaxLabels-w.random.IntN(3))
+}
+
+// overfull has more labels than are allowed.
+func (w *World) overfull(owner int) *series {
+	s := w.crowded(owner, w.cfg.MaxLabels+1+w.random.IntN(3))
+	s.owner, s.stored = nobody, ""
+	return s
+}
+
+// crowded has so many labels, the owner's tags included.
+func (w *World) crowded(owner, labels int) *series {
 	t := &w.Tenants[owner]
 	s := &series{owner: owner, labels: []label{{"__name__", "forge_full"}, {"n", strconv.Itoa(w.random.IntN(1000))}}}
-	for _, name := range slices.Sorted(maps.Keys(t.Tags)) { // which the tags replace
-		s.labels = append(s.labels, label{name, "of the sender"})
+	labels -= len(s.labels) + len(t.Tags)
+	for _, name := range slices.Sorted(maps.Keys(t.Tags)) {
+		if w.random.IntN(2) == 0 {
+			s.labels = append(s.labels, label{name, "of the sender"})
+		}
 	}
-	for i := 0; len(s.labels) < w.cfg.MaxLabels-2; i++ {
+	for i := range labels {
 		s.labels = append(s.labels, label{fmt.Sprintf("filler_%02d", i), "x"})
 	}
 	return w.finish(s)
