@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -303,7 +302,7 @@ func (b *Board) metadata(ctx context.Context) (*kafka.MetadataResponse, error) {
 	return meta, nil
 }
 
-// create returns when the topic can be used, which takes brokers a moment.
+// create returns when the topic can be used.
 func (b *Board) create(ctx context.Context, brokers int) error {
 	if !b.s.cfg.CreateTopics {
 		return errors.New("it does not exist: create it with one partition and cleanup.policy=compact, or set INGESTGW_KAFKA_CREATE_TOPICS=true")
@@ -320,45 +319,25 @@ func (b *Board) create(ctx context.Context, brokers int) error {
 		"segment.bytes":             strconv.Itoa(boardSegment),
 		"segment.ms":                milliseconds(boardSegmentAge),
 	}
-	var entries []kafka.ConfigEntry
-	for _, name := range slices.Sorted(maps.Keys(config)) {
-		entries = append(entries, kafka.ConfigEntry{ConfigName: name, ConfigValue: config[name]})
-	}
-	answer, err := b.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
-		Topic: b.topic, NumPartitions: 1, ReplicationFactor: replication, ConfigEntries: entries,
-	}}})
-	if err == nil {
-		err = answer.Errors[b.topic]
-	}
-	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) { // another process was quicker
+	created, err := createTopic(ctx, b.client, b.topic, 1, replication, config)
+	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	if err == nil {
+	if created {
 		b.log.Info("topic created", "partitions", 1, "replication", replication, "config", config)
 	}
-	return b.await(ctx)
+	return b.awaitLeader(ctx)
 }
 
-// await returns when the topic has a leader.
-func (b *Board) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	tick := time.NewTicker(metadataTTL / 10)
-	defer tick.Stop()
-	for {
+// awaitLeader returns when the topic has a leader.
+func (b *Board) awaitLeader(ctx context.Context) error {
+	return await(ctx, func(ctx context.Context) (bool, error) {
 		meta, err := b.metadata(ctx)
 		if err == nil {
 			err = meta.Topics[0].Error
 		}
-		if err == nil && len(meta.Topics[0].Partitions) > 0 && meta.Topics[0].Partitions[0].Leader.Host != "" {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("created, and does not appear: %w", errors.Join(ctx.Err(), err))
-		}
-	}
+		return err == nil && len(meta.Topics[0].Partitions) > 0 && meta.Topics[0].Partitions[0].Leader.Host != "", err
+	})
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

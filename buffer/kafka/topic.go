@@ -13,6 +13,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/ingestgw/ingestgw/buffer"
+	"github.com/ingestgw/ingestgw/internal/clock"
 )
 
 const (
@@ -60,42 +61,60 @@ func (l *lane) create(ctx context.Context, meta *kafka.MetadataResponse) (*kafka
 		config["retention.bytes"] = strconv.FormatInt(bytes, 10)
 		config["segment.bytes"] = strconv.FormatInt(min(max(bytes/8, leastSegmentBytes), mostSegmentBytes), 10)
 	}
-	var entries []kafka.ConfigEntry
-	for _, name := range slices.Sorted(maps.Keys(config)) {
-		entries = append(entries, kafka.ConfigEntry{ConfigName: name, ConfigValue: config[name]})
-	}
-	answer, err := l.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
-		Topic: l.topic, NumPartitions: l.s.cfg.Partitions, ReplicationFactor: replication, ConfigEntries: entries,
-	}}})
-	if err == nil {
-		err = answer.Errors[l.topic]
-	}
-	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) { // another process was quicker
+	created, err := createTopic(ctx, l.client, l.topic, l.s.cfg.Partitions, replication, config)
+	if err != nil {
 		return nil, fmt.Errorf("create topic %s: %w: %w", l.topic, buffer.ErrUnavailable, err)
 	}
-	if err == nil {
+	if created {
 		l.log.Info("topic created", "partitions", l.s.cfg.Partitions, "replication", replication, "config", config)
 	}
 	return l.awaitTopic(ctx)
 }
 
-// awaitTopic returns the metadata as soon as it has the topic and all leaders answer for it, which takes brokers a moment.
-func (l *lane) awaitTopic(ctx context.Context) (*kafka.MetadataResponse, error) {
+// awaitTopic returns the metadata as soon as it has the topic and all leaders answer for it.
+func (l *lane) awaitTopic(ctx context.Context) (meta *kafka.MetadataResponse, err error) {
+	err = await(ctx, func(ctx context.Context) (bool, error) {
+		if meta, err = l.metadata(ctx); err != nil || meta.Topics[0].Error != nil || len(meta.Topics[0].Partitions) == 0 {
+			return false, err
+		}
+		_, err = l.bounds(ctx, len(meta.Topics[0].Partitions))
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("topic %s: %w: %w", l.topic, buffer.ErrUnavailable, err)
+	}
+	return meta, nil
+}
+
+// createTopic creates a topic. Neither created nor an error: another process was quicker.
+func createTopic(ctx context.Context, client *kafka.Client, topic string, partitions, replication int, config map[string]string) (created bool, err error) {
+	var entries []kafka.ConfigEntry
+	for _, name := range slices.Sorted(maps.Keys(config)) {
+		entries = append(entries, kafka.ConfigEntry{ConfigName: name, ConfigValue: config[name]})
+	}
+	answer, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
+		Topic: topic, NumPartitions: partitions, ReplicationFactor: replication, ConfigEntries: entries,
+	}}})
+	if err == nil {
+		err = answer.Errors[topic]
+	}
+	if errors.Is(err, kafka.TopicAlreadyExists) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// await asks until a topic that was created is there, which takes brokers a moment.
+func await(ctx context.Context, isThere func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	tick := time.NewTicker(metadataTTL / 10)
-	defer tick.Stop()
 	for {
-		meta, err := l.metadata(ctx)
-		if err == nil && meta.Topics[0].Error == nil && len(meta.Topics[0].Partitions) > 0 {
-			if _, err = l.bounds(ctx, len(meta.Topics[0].Partitions)); err == nil {
-				return meta, nil
-			}
+		there, err := isThere(ctx)
+		if there {
+			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("topic %s was created and does not appear: %w: %w", l.topic, buffer.ErrUnavailable, errors.Join(ctx.Err(), err))
+		if !clock.Sleep(ctx, metadataTTL/10) {
+			return fmt.Errorf("created, and does not appear: %w", errors.Join(ctx.Err(), err))
 		}
 	}
 }
