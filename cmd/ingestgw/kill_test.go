@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/ingestgw/ingestgw/internal/stack"
 )
@@ -86,9 +88,9 @@ func keeper(t *testing.T, kept *numbers) *httptest.Server {
 		if err != nil {
 			return // the gateway was killed in the middle of it
 		}
-		message, err := snappy.Decode(nil, body)
+		message, err := decompressed(body, r.Header.Get("Content-Encoding"))
 		if err != nil {
-			t.Errorf("the gateway sent what is no snappy: %v", err)
+			t.Errorf("the gateway sent what cannot be decompressed: %v", err)
 			return
 		}
 		var u prompb.WriteRequestUnmarshaler
@@ -99,7 +101,7 @@ func keeper(t *testing.T, kept *numbers) *httptest.Server {
 		}
 		for _, ts := range wr.Timeseries {
 			for _, sample := range ts.Samples {
-				kept.add(ts.Labels[1].Value, int(sample.Value), int(sample.Value)+1)
+				kept.add(valueOf(ts.Labels, "writer"), int(sample.Value), int(sample.Value)+1)
 			}
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -108,15 +110,36 @@ func keeper(t *testing.T, kept *numbers) *httptest.Server {
 	return s
 }
 
+// decompressed undoes a Content-Encoding: zstd of what is packed, snappy of the rest.
+func decompressed(body []byte, encoding string) ([]byte, error) {
+	if encoding != "zstd" {
+		return snappy.Decode(nil, body)
+	}
+	z, err := zstd.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	return io.ReadAll(z)
+}
+
+func valueOf(labels []prompb.Label, name string) string {
+	i := slices.IndexFunc(labels, func(l prompb.Label) bool { return l.Name == name })
+	if i < 0 {
+		return ""
+	}
+	return labels[i].Value
+}
+
 // write sends requests of consecutive numbers until ctx ends, and notes those that were acknowledged. Refused numbers are not
-// sent again: they prove nothing.
-func write(ctx context.Context, url, writer string, perRequest int, acknowledged *numbers) {
+// sent again: they prove nothing. Each has a time, a millisecond later than the one before; those from long ago take the bulk lane.
+func write(ctx context.Context, url, writer string, from time.Time, perRequest int, acknowledged *numbers) {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for next := 0; ctx.Err() == nil; next += perRequest {
 		series := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "killed"}, {Name: "writer", Value: writer}}}
 		for i := next; i < next+perRequest; i++ {
-			series.Samples = append(series.Samples, prompb.Sample{Value: float64(i), Timestamp: int64(1_700_000_000_000 + i)})
+			series.Samples = append(series.Samples, prompb.Sample{Value: float64(i), Timestamp: from.UnixMilli() + int64(i)})
 		}
 		wr := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{series}}
 		resp, err := client.Post(url, "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, wr.MarshalProtobuf(nil))))
@@ -147,7 +170,8 @@ func TestKilledGatewayLosesNothingAcknowledged(t *testing.T) {
 	var writers sync.WaitGroup
 	for i := range 8 {
 		writers.Go(func() {
-			write(ctx, gateway.URL()+"/insert/1:"+strconv.Itoa(i)+"/prometheus/api/v1/write", strconv.Itoa(i), 20*(i+1), &acknowledged)
+			from := time.Now().Add(-time.Duration(i%2) * 1000 * time.Hour) // in both lanes
+			write(ctx, gateway.URL()+"/insert/1:"+strconv.Itoa(i)+"/prometheus/api/v1/write", strconv.Itoa(i), from, 20*(i+1), &acknowledged)
 		})
 	}
 	for range *killRounds {

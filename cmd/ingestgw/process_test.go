@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang/snappy"
-
 	"github.com/ingestgw/ingestgw/internal/stack"
 )
 
@@ -192,7 +190,7 @@ func startSink(t *testing.T) *sink {
 	s := &sink{times: map[string]int{}}
 	s.Server = fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		message, err := snappy.Decode(nil, body)
+		message, err := decompressed(body, r.Header.Get("Content-Encoding"))
 		if err != nil {
 			http.NotFound(w, r) // such as /metrics
 			return
