@@ -9,6 +9,7 @@ import (
 	"hash"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,7 +99,11 @@ func startSecured(t *testing.T) *secured {
 	}
 	s := &secured{wire: newWire()}
 	behind := freeAddr(t)
-	s.plain = s.wire.proxy(t, func() string { return s.Addrs()[0] })
+	var broker atomic.Value // where it listens, as soon as it does
+	s.plain = s.wire.proxy(t, func() string {
+		addr, _ := broker.Load().(string)
+		return addr
+	})
 	s.secure = s.wire.proxy(t, func() string { return behind })
 	s.Kafka = realKafka(t, 1, map[string]string{
 		"listeners":                                           "PLAINTEXT://{kafka},CONTROLLER://{controller},SECURE://" + behind,
@@ -109,6 +114,7 @@ func startSecured(t *testing.T) *secured {
 		"listener.name.secure.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 		"listener.name.secure.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 	})
+	broker.Store(s.Addrs()[0])
 	client := &kafka.Client{Addr: kafka.TCP(s.plain)}
 	for m, h := range map[kafka.ScramMechanism]func() hash.Hash{kafka.ScramMechanismSha256: sha256.New, kafka.ScramMechanismSha512: sha512.New} {
 		var err error
