@@ -111,11 +111,11 @@ func (f *flood) writeRoster(path string) error {
 	}
 	err = roster.Write(file, plans, func(yield func(roster.Tenant) bool) {
 		for i := range f.others.Tenants {
-			if !yield(roster.Tenant{ID: fmt.Sprintf("%d:0", f.others.FirstAccount+i), Plan: "usual", Token: token(i, 0)}) {
+			if !yield(roster.Tenant{ID: fmt.Sprintf("%d:0", f.others.FirstAccount+i), Plan: "usual", Credentials: roster.Bearer(token(i, 0))}) {
 				return
 			}
 		}
-		yield(roster.Tenant{ID: fmt.Sprintf("%d:0", flooderAccount), Plan: "flooded", Token: flooderToken})
+		yield(roster.Tenant{ID: fmt.Sprintf("%d:0", flooderAccount), Plan: "flooded", Credentials: roster.Bearer(flooderToken)})
 	})
 	if err != nil {
 		return err

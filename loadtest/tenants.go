@@ -283,7 +283,7 @@ func (c *census) writeRoster(path string, version int) error {
 	defer f.Close()
 	err = roster.Write(f, wide, func(yield func(roster.Tenant) bool) {
 		for i := range c.crowd.Tenants {
-			if !yield(roster.Tenant{ID: fmt.Sprintf("%d:0", c.crowd.FirstAccount+i), Plan: "wide", Token: token(i, version)}) {
+			if !yield(roster.Tenant{ID: fmt.Sprintf("%d:0", c.crowd.FirstAccount+i), Plan: "wide", Credentials: roster.Bearer(token(i, version))}) {
 				return
 			}
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509/pkix"
 	"flag"
 	"fmt"
 	"io"
@@ -17,9 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ingestgw/ingestgw/internal/credentials/credentialstest"
 	"github.com/ingestgw/ingestgw/internal/stack"
 	"github.com/ingestgw/ingestgw/loadtest/forge"
 	"github.com/ingestgw/ingestgw/loadtest/verify"
+	"github.com/ingestgw/ingestgw/tenant/token/tokentest"
 )
 
 var (
@@ -45,11 +49,16 @@ func testTenants(t *testing.T, setting string, packs bool) {
 	}
 	t.Logf("to send the same again: -property-seed=%d", seed)
 	const maxLabels = 30 // of a vminsert of this version
+	key := tokentest.NewKey(t, "1", "EdDSA")
 	world := forge.New(forge.Config{
-		Seed: seed, Tenants: *propertyTenants, MaxLabels: maxLabels, Huge: 2 << 20,
+		Sign:         func(account, project uint32) string { return key.Sign(t, tokentest.For(int(account), int(project))) },
+		Certificates: 20,
+		Seed:         seed, Tenants: *propertyTenants, MaxLabels: maxLabels, Huge: 2 << 20,
 		Start: time.Now().Add(-time.Duration(*propertyRequests) * 110 * time.Millisecond), // a request has about 100 samples, a millisecond each
 	})
 	cluster := stack.StartCluster(t, stack.ClusterSpec{Storages: 2, Inserts: 2, StorageEnv: manyNewSeries()})
+	authority := credentialstest.NewAuthority(t, "authority")
+	cert, certKey := authority.Issue(t, pkix.Name{CommonName: gatewayName}, gatewayName)
 	gateway := stack.Start(t, stack.IngestgwSpec("ingestgw", binary(t), setting,
 		"INGESTGW_FORWARD_URLS="+strings.Join(cluster.InsertURLs(), ","),
 		"INGESTGW_FORWARD_SETTLE=0s",
@@ -57,10 +66,13 @@ func testTenants(t *testing.T, setting string, packs bool) {
 		fmt.Sprintf("INGESTGW_INGEST_MAX_LABELS=%d", maxLabels),
 		"INGESTGW_TENANT_MODE=file",
 		"INGESTGW_TENANT_FILE="+rosterOf(t, world),
+		"INGESTGW_TENANT_JWT_KEYS_FILE="+fileOf(t, key.PEM(t)),
+		"INGESTGW_INGEST_TLS_CERT_FILE="+cert, "INGESTGW_INGEST_TLS_KEY_FILE="+certKey, "INGESTGW_INGEST_TLS_CLIENT_CA_FILE="+authority.File(t),
 		"INGESTGW_TENANT_FAILURES_PER_MINUTE=0", // all come from one address
 		"INGESTGW_INGEST_DISCARDED=false",       // which would be samples that nobody has sent
 	))
-	sendAll(t, world, gateway.URL(), *propertyRequests)
+	senders := &senders{world: world, url: "https://" + gateway.AddrOf("http"), left: *propertyRequests, clients: clients(t, authority, world)}
+	senders.sendAll(t)
 	book := world.Book()
 	t.Logf("taken: %v; %d samples acknowledged", book, book.Acknowledged())
 	checkKinds(t, book)
@@ -95,8 +107,13 @@ func rosterOf(t *testing.T, world *forge.World) (path string) {
 	if err := world.WriteRoster(&b); err != nil {
 		t.Fatal(err)
 	}
-	path = filepath.Join(t.TempDir(), "tenants.yml")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+	return fileOf(t, b.Bytes())
+}
+
+func fileOf(t *testing.T, text []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -117,29 +134,59 @@ func checkKinds(t *testing.T, book *forge.Book) {
 	}
 }
 
-// sendAll sends requests over some connections at a time, until all are answered for good.
-func sendAll(t *testing.T, world *forge.World, url string, requests int) {
+// gatewayName is what the gateway's certificate says.
+const gatewayName = "gateway.example"
+
+// senders send requests over some connections at a time.
+type senders struct {
+	world   *forge.World
+	url     string
+	clients map[string]*http.Client // by the name in the certificate
+
+	mu   sync.Mutex
+	left int // requests
+}
+
+const connections = 16
+
+// clients makes one for each certificate, and one without.
+func clients(t *testing.T, authority *credentialstest.Authority, world *forge.World) map[string]*http.Client {
 	t.Helper()
-	var mu sync.Mutex
-	left := requests
-	next := func() *forge.Request {
-		mu.Lock()
-		defer mu.Unlock()
-		if left == 0 || t.Failed() {
-			return nil
+	all := map[string]*http.Client{}
+	for _, name := range append(world.Certificates(), "") {
+		config := &tls.Config{RootCAs: authority.Pool(), ServerName: gatewayName, MinVersion: tls.VersionTLS12}
+		if name != "" {
+			cert, err := tls.LoadX509KeyPair(authority.Issue(t, pkix.Name{CommonName: name}, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.Certificates = []tls.Certificate{cert}
 		}
-		left--
-		return world.Next()
+		all[name] = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: connections, TLSClientConfig: config}}
+		t.Cleanup(all[name].CloseIdleConnections)
 	}
-	const senders = 16
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: senders}}
-	defer client.CloseIdleConnections()
+	return all
+}
+
+func (s *senders) next(t *testing.T) *forge.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == 0 || t.Failed() {
+		return nil
+	}
+	s.left--
+	return s.world.Next()
+}
+
+// sendAll returns when all requests are answered for good.
+func (s *senders) sendAll(t *testing.T) {
+	t.Helper()
 	var all sync.WaitGroup
-	for range senders {
+	for range connections {
 		all.Go(func() { // ends with the last request
-			for r := next(); r != nil; r = next() {
-				status, answer := sendPatiently(t.Context(), client, r, url)
-				if err := world.Book().Answered(r, status); err != nil {
+			for r := s.next(t); r != nil; r = s.next(t) {
+				status, answer := sendPatiently(t.Context(), s.clients[r.Certificate], r, s.url)
+				if err := s.world.Book().Answered(r, status); err != nil {
 					t.Errorf("%v: %s", err, answer)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,6 +30,10 @@ type Config struct {
 	// MaxLabels is how many labels a series may have, its tags included. Some series have as many, and some have more, which are
 	// refused while the others of their request are taken.
 	MaxLabels int
+	// Sign, when not nil, makes the JSON Web Token by which some tenants are known that have no other credential.
+	Sign func(account, project uint32) string
+	// Certificates is how many tenants have a client certificate and no other credential.
+	Certificates int
 	// Huge is how many bytes a request has at least that is meant to be too large for one block. 0: there is none.
 	Huge int
 }
@@ -36,8 +41,8 @@ type Config struct {
 // A Tenant is one that sends, and is sent for.
 type Tenant struct {
 	Account, Project uint32
-	// Token is its bearer token.
-	Token string
+	// Credentials may each write for it.
+	Credentials []Credential
 	// Tags win over labels of the same name.
 	Tags map[string]string
 	// Drops says that series with the label DropLabel are dropped.
@@ -82,6 +87,7 @@ type World struct {
 	book    *Book
 	next    []*Request // made and not yet taken
 	samples int
+	shared  []roster.Trusted
 }
 
 // New makes a World. It panics when cfg leaves no room for one.
@@ -91,6 +97,7 @@ func New(cfg Config) *World {
 	}
 	w := &World{cfg: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 5)), book: newBook()}
 	w.addTenants()
+	w.addCredentials()
 	numbers := Reserved[:2]
 	w.Trusted = []Trusted{
 		{Token: w.token("trusted"), Labels: []string{OrgLabel}, ByOrg: true, Default: -1},
@@ -109,7 +116,7 @@ func (w *World) WriteRoster(to io.Writer) error {
 	for _, t := range w.Tenants {
 		orgs[t.Org] = t.ID()
 	}
-	var trusted []roster.Trusted
+	trusted := slices.Clone(w.shared)
 	for i, t := range w.Trusted {
 		r := roster.Trusted{Name: fmt.Sprintf("trusted-%d", i), Token: t.Token, Labels: t.Labels}
 		if t.ByOrg {
@@ -122,7 +129,12 @@ func (w *World) WriteRoster(to io.Writer) error {
 	}
 	return roster.Write(to, nil, func(yield func(roster.Tenant) bool) {
 		for _, t := range w.Tenants {
-			line := roster.Tenant{ID: t.ID(), Tags: t.Tags, Token: t.Token}
+			line := roster.Tenant{ID: t.ID(), Tags: t.Tags}
+			for _, c := range t.Credentials {
+				if c.listed != (roster.Credential{}) {
+					line.Credentials = append(line.Credentials, c.listed)
+				}
+			}
 			if t.Drops {
 				line.Drop = []string{DropRule}
 			}
@@ -152,7 +164,7 @@ func (w *World) addTenants() {
 	}
 	for i, id := range ids {
 		w.Tenants = append(w.Tenants, Tenant{
-			Account: id[0], Project: id[1], Token: w.token("tenant"), Org: "org-" + strconv.Itoa(i), Tags: w.tags(i), Drops: i%3 == 2,
+			Account: id[0], Project: id[1], Org: "org-" + strconv.Itoa(i), Tags: w.tags(i), Drops: i%3 == 2,
 		})
 	}
 }

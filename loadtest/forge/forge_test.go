@@ -20,7 +20,10 @@ import (
 const requests = 300
 
 func world(seed uint64) *World {
-	return New(Config{Seed: seed, Tenants: 40, Start: time.UnixMilli(1_700_000_000_000), MaxLabels: 30, Huge: 50_000})
+	return New(Config{
+		Seed: seed, Tenants: 40, Start: time.UnixMilli(1_700_000_000_000), MaxLabels: 30, Huge: 50_000, Certificates: 4,
+		Sign: func(account, project uint32) string { return fmt.Sprintf("signed-for-%d-%d", account, project) },
+	})
 }
 
 // A gateway decides what becomes of requests: what it hands to store is in the cluster then.
@@ -32,30 +35,30 @@ type gateway struct {
 }
 
 func (g *gateway) tenantOf(r *Request) (t *Tenant, by *Trusted, ok bool) {
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	for i := range g.w.Tenants {
-		if g.w.Tenants[i].Token == token {
-			t = &g.w.Tenants[i]
-		}
-	}
+	authorization := r.Header.Get("Authorization")
 	for i := range g.w.Trusted {
-		if g.w.Trusted[i].Token == token {
+		if authorization == "Bearer "+g.w.Trusted[i].Token {
 			return nil, &g.w.Trusted[i], true
 		}
 	}
 	rest, inPath := strings.CutPrefix(r.Path, "/insert/")
 	id, _, _ := strings.Cut(rest, "/")
-	if t == nil || inPath && id != t.ID() {
-		if g.authorize || !inPath {
-			return nil, nil, false
-		}
-		for i := range g.w.Tenants {
-			if g.w.Tenants[i].ID() == id {
-				t = &g.w.Tenants[i]
-			}
+	for i := range g.w.Tenants {
+		t := &g.w.Tenants[i]
+		if (!inPath || id == t.ID()) && (t.has(authorization, r.Certificate) || inPath && !g.authorize) {
+			return t, nil, true
 		}
 	}
-	return t, nil, true
+	return nil, nil, false
+}
+
+func (t *Tenant) has(authorization, certificate string) bool {
+	return slices.ContainsFunc(t.Credentials, func(c Credential) bool {
+		if authorization != "" {
+			return authorization == c.Authorization
+		}
+		return certificate != "" && certificate == c.Certificate
+	})
 }
 
 func (g *gateway) take(t *testing.T, r *Request) (status int) {
@@ -278,7 +281,7 @@ func TestTheSameSeedMakesTheSameWorld(t *testing.T) {
 }
 
 func TestTenantsAndCredentialsDiffer(t *testing.T) {
-	w := New(Config{Seed: 1, Tenants: 3000, MaxLabels: 30})
+	w := New(Config{Seed: 1, Tenants: 3000, MaxLabels: 30, Certificates: 10})
 	seen := map[string]bool{"0:0": true}
 	add := func(what string) {
 		if seen[what] {
@@ -288,7 +291,11 @@ func TestTenantsAndCredentialsDiffer(t *testing.T) {
 	}
 	for _, tenant := range w.Tenants {
 		add(tenant.ID())
-		add(tenant.Token)
+		for _, c := range tenant.Credentials {
+			if !c.shared {
+				add(c.Authorization + c.Certificate)
+			}
+		}
 		add(tenant.Org)
 	}
 	for _, trusted := range w.Trusted {

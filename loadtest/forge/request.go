@@ -56,6 +56,8 @@ type Request struct {
 	Path   string
 	Header http.Header
 	Body   []byte
+	// Certificate is the name in the client's certificate; empty: it has none.
+	Certificate string
 
 	samples []int // their numbers
 }
@@ -141,30 +143,18 @@ func (w *World) one(kind Kind, want Want, owner int, all []*series, samples int)
 // request is the owner's request with so many samples of each of the series.
 func (w *World) request(kind Kind, want Want, owner int, all []*series, samples int) *Request {
 	t := w.Tenants[owner]
-	r := &Request{Kind: kind, Want: want, Header: header(t.Token), Path: w.path(t)}
+	r := &Request{Kind: kind, Want: want, Header: header(), Path: "/api/v1/write"}
+	c := t.Credentials[w.random.IntN(len(t.Credentials))]
+	w.show(c, r)
+	if c.shared || w.random.IntN(2) == 0 {
+		r.Path = path(t)
+	}
 	w.fill(r, all, samples)
 	return r
 }
 
-// path names the tenant, or leaves it to the credential.
-func (w *World) path(t Tenant) string {
-	if w.random.IntN(2) == 0 {
-		return "/api/v1/write"
-	}
-	return "/insert/" + t.ID() + "/prometheus/api/v1/write"
-}
-
-func header(token string) http.Header {
-	h := http.Header{
-		"Content-Encoding":                  {"snappy"},
-		"Content-Type":                      {"application/x-protobuf"},
-		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
-	}
-	if token != "" {
-		h.Set("Authorization", "Bearer "+token)
-	}
-	return h
-}
+// path names the tenant.
+func path(t Tenant) string { return "/insert/" + t.ID() + "/prometheus/api/v1/write" }
 
 // twice sends the same series in small requests, which are packed with others, and in a large one, which is not.
 func (w *World) twice(owner int) []*Request {
@@ -204,7 +194,7 @@ func (w *World) forgedURL(owner int) *Request {
 	r := w.request(ForgedURL, Either, owner, w.several(owner, w.honest, 3), 1)
 	other := w.other(owner)
 	account, project := strconv.FormatUint(uint64(other.Account), 10), strconv.FormatUint(uint64(other.Project), 10)
-	switch w.random.IntN(3) {
+	switch w.random.IntN(4) {
 	case 0:
 		r.Path += "?extra_label=vm_account_id=" + account + "&extra_label=vm_project_id=" + project
 	case 1:
@@ -212,29 +202,32 @@ func (w *World) forgedURL(owner int) *Request {
 		r.Header.Set("ProjectID", project)
 	case 2:
 		r.Header.Set("X-Scope-OrgID", account)
+	case 3:
+		r.Path = "/insert/multitenant/prometheus/api/v1/write"
 	}
 	return r
 }
 
 // wrongTenant is sent with a credential that is not the tenant's in the path.
 func (w *World) wrongTenant(owner int) *Request {
-	of := w.other(owner)
-	r := w.request(WrongTenant, Refused, owner, w.several(nobody, w.honest, 2), 1)
-	r.Path = "/insert/" + of.ID() + "/prometheus/api/v1/write"
+	r := &Request{Kind: WrongTenant, Want: Refused, Header: header(), Path: path(w.other(owner))}
+	w.show(w.Tenants[owner].Credentials[0], r) // which it shares with nobody
+	w.fill(r, w.several(nobody, w.honest, 2), 1)
 	return r
 }
 
 func (w *World) wrongToken(owner int) *Request {
 	r := w.request(WrongToken, Refused, owner, w.several(nobody, w.honest, 2), 1)
-	own := w.Tenants[owner].Token
-	r.Header = header([]string{"", w.token("tenant"), own[:len(own)-1], own + "0"}[w.random.IntN(4)])
+	r.Header, r.Certificate = header(), ""
+	w.show(w.wrong(w.Tenants[owner]), r)
 	return r
 }
 
 // entrust makes a trusted sender's request: many tenants in no order, or all series of one together.
 func (w *World) entrust() *Request {
 	by := w.Trusted[w.random.IntN(len(w.Trusted))]
-	r := &Request{Kind: ManyTenants, Path: "/api/v1/write", Header: header(by.Token)}
+	r := &Request{Kind: ManyTenants, Path: "/api/v1/write", Header: header()}
+	w.show(Credential{Authorization: "Bearer " + by.Token}, r)
 	all := make([]*series, 1+w.random.IntN(100))
 	for i := range all {
 		all[i] = w.entrusted(by)

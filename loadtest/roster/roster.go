@@ -13,20 +13,52 @@ import (
 
 // A Tenant is one line of the file. Only ID has to be there.
 type Tenant struct {
-	ID    string // "<account>:<project>"
-	Plan  string // a name in Limits
-	Tags  map[string]string
-	Drop  []string // series selectors
-	Token string   // bearer
+	ID   string // "<account>:<project>"
+	Plan string // a name in Limits
+	Tags map[string]string
+	Drop []string // series selectors
+	// Credentials may each write for it.
+	Credentials []Credential
+}
+
+// A Credential is one of these.
+type Credential struct {
+	Token          string // bearer
+	User, Password string
+	Subject        string // of a client's certificate
+	Name           string // in a client's certificate
+}
+
+// Bearer is the credentials of who has tokens.
+func Bearer(tokens ...string) []Credential {
+	all := make([]Credential, len(tokens))
+	for i, token := range tokens {
+		all[i].Token = token
+	}
+	return all
+}
+
+func (c Credential) object() map[string]any {
+	switch {
+	case c.Token != "":
+		return map[string]any{"bearer_sha256": hash(c.Token)}
+	case c.User != "":
+		return map[string]any{"basic": map[string]any{"user": c.User, "password_sha256": hash(c.Password)}}
+	case c.Subject != "":
+		return map[string]any{"certificate": map[string]any{"subject": c.Subject}}
+	}
+	return map[string]any{"certificate": map[string]any{"san": c.Name}}
 }
 
 // Limits are a plan's, as the file has them, such as {"samples_per_second": 100}.
 type Limits map[string]float64
 
-// A Trusted sender names tenants in its data.
+// A Trusted sender may write for several tenants. It names them in its data, or in the path.
 type Trusted struct {
 	Name, Token string
-	// Labels are one, or two: account and project.
+	// Tenants are which; none: all.
+	Tenants []string
+	// Labels are one, or two: account and project. None: it names one tenant in the path.
 	Labels []string
 	// Table says which tenant a value is; nil: values are numbers.
 	Table map[string]string
@@ -62,13 +94,28 @@ func (t Tenant) object() map[string]any {
 	if len(t.Drop) > 0 {
 		o["drop"] = t.Drop
 	}
-	if t.Token != "" {
-		o["credentials"] = []any{map[string]string{"bearer_sha256": hash(t.Token)}}
+	if len(t.Credentials) > 0 {
+		all := make([]any, len(t.Credentials))
+		for i, c := range t.Credentials {
+			all[i] = c.object()
+		}
+		o["credentials"] = all
 	}
 	return o
 }
 
 func (t Trusted) object() map[string]any {
+	o := map[string]any{"name": t.Name, "bearer_sha256": hash(t.Token)}
+	if len(t.Tenants) > 0 {
+		o["tenants"] = t.Tenants
+	}
+	if len(t.Labels) > 0 {
+		o["tenants_from"] = t.from()
+	}
+	return o
+}
+
+func (t Trusted) from() map[string]any {
 	from := map[string]any{"labels": t.Labels, "missing": "refuse"}
 	if len(t.Labels) == 1 {
 		from = map[string]any{"label": t.Labels[0], "missing": "refuse"}
@@ -79,7 +126,7 @@ func (t Trusted) object() map[string]any {
 	if t.Missing != "" {
 		from["missing"] = t.Missing
 	}
-	return map[string]any{"name": t.Name, "bearer_sha256": hash(t.Token), "tenants_from": from}
+	return from
 }
 
 func hash(token string) string {
