@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -47,8 +46,8 @@ type cost struct{ cpu, rows, requests, bytes float64 }
 func (c cost) perMillion() float64 { return c.cpu / c.rows * 1e6 }
 
 func compare(ctx context.Context, args []string, out io.Writer) error {
-	c := &comparison{crowd: crowd.Config{FirstAccount: 1000, Metric: "loadtest_compare"}}
-	flags := flag.NewFlagSet("loadtest compare", flag.ContinueOnError)
+	flags := newFlags("compare")
+	c := &comparison{scene: newScene(out, flags), crowd: crowd.Config{FirstAccount: 1000, Metric: "loadtest_compare"}}
 	flags.IntVar(&c.crowd.Tenants, "tenants", 20_000, "number of tenants")
 	flags.IntVar(&c.crowd.Series, "series", 10, "series per tenant; a request brings one sample of each")
 	flags.IntVar(&c.crowd.Labels, "labels", 12, "labels per series")
@@ -57,19 +56,17 @@ func compare(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&c.rounds, "rounds", 5, "how often each way is measured")
 	flags.IntVar(&c.passes, "passes", 2, "samples per series in one measurement")
 	ways := flags.String("ways", "direct,vmagent,packed,unpacked", "`ways` to compare; direct has to be one of them")
-	gateway := gatewayFlag(flags)
 	if err := parse(flags, args); err != nil {
 		return err
 	}
 	if !slices.Contains(list(*ways), "direct") || c.rounds < 1 || c.passes < 1 {
 		return errors.New("compare: want direct among the ways, and at least one round and one pass")
 	}
-	var err error
-	if c.scene, err = newScene(out, *gateway); err != nil {
-		return err
-	}
-	defer c.close()
-	if err := c.prepare(ctx, list(*ways)); err != nil {
+	return c.play(ctx, func(ctx context.Context) error { return c.run(ctx, list(*ways)) })
+}
+
+func (c *comparison) run(ctx context.Context, ways []string) error {
+	if err := c.prepare(ctx, ways); err != nil {
 		return err
 	}
 	defer c.senders.Close()
@@ -96,9 +93,9 @@ func (c *comparison) prepare(ctx context.Context, ways []string) (err error) {
 		}
 		c.ways = append(c.ways, way{name: name, url: url})
 	}
-	fmt.Fprintf(c.out, "%d tenants of %d series are seen for the first time\n", c.crowd.Tenants, c.crowd.Series)
+	fmt.Fprintf(c.out, "%d tenants of %d series are seen for the first time; of tens of thousands that takes minutes\n", c.crowd.Tenants, c.crowd.Series)
 	first := c.crowd
-	first.Connections, first.Rate = 2, 0
+	first.Connections, first.Rate = min(2, first.Connections), 0
 	if c.senders, err = crowd.New(first); err != nil {
 		return err
 	}
@@ -216,7 +213,7 @@ func (c *comparison) measure(ctx context.Context, w *way) error {
 }
 
 func (c *comparison) print() error {
-	direct := c.ways[slices.IndexFunc(c.ways, func(w way) bool { return w.name == "direct" })]
+	direct := c.way("direct")
 	fmt.Fprintf(c.out, "%d tenants of %d series of %d labels, seen before; %d rounds of %d samples; at vminsert, by its own metrics\n"+
 		"(less %.3f CPU-seconds per round for reading them):\n",
 		c.crowd.Tenants, c.crowd.Series, c.crowd.Labels, c.rounds, c.passes*c.crowd.Tenants*c.crowd.Series, c.reading)
@@ -232,7 +229,29 @@ func (c *comparison) print() error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t\n", w.name, spread(cpu), spread(ratio), sum.rows/sum.requests, sum.bytes/sum.rows)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if packed, vmagent := c.way("packed"), c.way("vmagent"); packed != nil && vmagent != nil {
+		var ratio []float64
+		for i, r := range packed.results {
+			ratio = append(ratio, r.perMillion()/vmagent.results[i].perMillion())
+		}
+		fmt.Fprintf(c.out, "packed by ingestgw costs vminsert %s of what the batches of vmagent do\n", spread(ratio))
+	}
+	if cpu := direct.results[0].cpu; cpu < 0.5 {
+		fmt.Fprintf(c.out, "One measurement is only %.2f CPU-seconds, and vminsert counts hundredths: for figures to rely on, take more -tenants or -passes.\n", cpu)
+	}
+	return nil
+}
+
+// way is nil when it is not compared.
+func (c *comparison) way(name string) *way {
+	i := slices.IndexFunc(c.ways, func(w way) bool { return w.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.ways[i]
 }
 
 func median(values []float64) float64 {

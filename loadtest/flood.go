@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -47,9 +46,9 @@ const (
 	floodMetric  = "loadtest_flood"
 )
 
-func floodOthers(ctx context.Context, args []string, out io.Writer) (err error) {
-	f := &flood{others: offer.Config{FirstAccount: 1000, Labels: 12, Senders: 64}}
-	flags := flag.NewFlagSet("loadtest flood", flag.ContinueOnError)
+func floodOthers(ctx context.Context, args []string, out io.Writer) error {
+	flags := newFlags("flood")
+	f := &flood{scene: newScene(out, flags), others: offer.Config{FirstAccount: 1000, Labels: 12, Senders: 64}}
 	flags.IntVar(&f.others.Tenants, "tenants", 1000, "number of tenants that send as always")
 	flags.IntVar(&f.others.Series, "series", 10, "series of each, in one request")
 	flags.Float64Var(&f.others.Rate, "rate", 10_000, "samples per second of all of them together")
@@ -58,7 +57,6 @@ func floodOthers(ctx context.Context, args []string, out io.Writer) (err error) 
 	flags.Float64Var(&f.limit, "limit", 5000, "samples per second that the flooder may send; up to twice as many are taken, as bulk")
 	flags.Float64Var(&f.times, "times", 20, "how many times its limit it sends")
 	flags.Float64Var(&f.capacity, "capacity", 0, "samples per second that pass to vminsert; 0: those of all within their limits, and half of the flooder's bulk")
-	gateway := gatewayFlag(flags)
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -66,13 +64,13 @@ func floodOthers(ctx context.Context, args []string, out io.Writer) (err error) 
 	if f.capacity == 0 {
 		f.capacity = f.others.Rate + 1.5*f.limit
 	}
-	if f.limit <= 0 || f.others.Rate <= 0 || f.times <= 1 {
-		return errors.New("flood: want a limit and a rate above 0, and more than 1 times the limit")
+	if f.limit <= 0 || f.others.Rate <= 0 || f.times <= 1 || f.calm <= 0 || f.duration <= 0 || f.capacity <= 0 {
+		return errors.New("flood: want a limit, a rate, a capacity and durations above 0, and more than 1 times the limit")
 	}
-	if f.scene, err = newScene(out, *gateway); err != nil {
-		return err
-	}
-	defer f.close()
+	return f.play(ctx, f.run)
+}
+
+func (f *flood) run(ctx context.Context) (err error) {
 	if f.cluster, err = f.startCluster(ctx, stack.ClusterSpec{}); err != nil {
 		return err
 	}
@@ -84,7 +82,7 @@ func floodOthers(ctx context.Context, args []string, out io.Writer) (err error) 
 	if err := f.startFlooded(ctx); err != nil {
 		return err
 	}
-	return f.play(ctx)
+	return f.measure(ctx)
 }
 
 // startFlooded starts the gateway, which knows everybody.
@@ -151,7 +149,7 @@ func (f *flood) sendFlood(ctx context.Context) (phase, error) {
 	return phase{ledger, report}, err
 }
 
-func (f *flood) play(ctx context.Context) error {
+func (f *flood) measure(ctx context.Context) error {
 	fmt.Fprintf(f.out, "%d tenants send %.0f samples/s together for %v alone, then for %v while another sends %.0f/s and may send %.0f/s; "+
 		"%.0f/s pass\n", f.others.Tenants, f.others.Rate, f.calm, f.duration, f.times*f.limit, f.limit, f.capacity)
 	calm, err := f.send(ctx, calmMetric, f.calm)
@@ -182,8 +180,8 @@ func (f *flood) play(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(f.out, "all that waited then was forwarded within %v\n\n", time.Since(began).Round(100*time.Millisecond))
-	if f.tap.failed != nil {
-		return f.tap.failed
+	if err := f.tap.fault(); err != nil {
+		return err
 	}
 	fault := errors.Join(f.compareOthers(calm, others), f.showFlood(flooded), f.showScheduler(before, after))
 	return errors.Join(fault, f.readBack(ctx, calm, others, flooded))
@@ -293,6 +291,9 @@ func (f *flood) showScheduler(before, after page) error {
 	}
 	if n := during(answers, `answer="buffer_full"`); n > 0 {
 		errs = append(errs, fmt.Errorf("%.0f requests found the buffer full", n))
+	}
+	if len(errs) == 0 {
+		fmt.Fprintln(f.out, "main never waited behind bulk, and the buffer was never full")
 	}
 	return errors.Join(errs...)
 }

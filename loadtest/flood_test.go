@@ -16,10 +16,10 @@ import (
 )
 
 func TestATapNotesWhatArrivesHoweverItIsCompressed(t *testing.T) {
-	took := 0
+	took, status := 0, http.StatusNoContent
 	vminsert := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		took++
-		w.WriteHeader(http.StatusNoContent)
+		w.WriteHeader(status)
 	}))
 	defer vminsert.Close()
 	tap, err := openTap(vminsert.URL, 0)
@@ -48,11 +48,15 @@ func TestATapNotesWhatArrivesHoweverItIsCompressed(t *testing.T) {
 	if len(tap.arrivals) != 1 || len(got) != 2 || got[arrival{1234, 3}].IsZero() || got[arrival{1234, 4}].IsZero() {
 		t.Errorf("%v", tap.arrivals)
 	}
-	if tap.failed != nil {
-		t.Error(tap.failed)
+	if err := tap.fault(); err != nil {
+		t.Error(err)
+	}
+	status = http.StatusServiceUnavailable
+	if code := send("snappy", 5); code != 503 || len(got) != 2 || tap.samples != 30 {
+		t.Errorf("answered %d, and what vminsert refused has arrived: %v", code, got)
 	}
 	tap.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader("garbage")))
-	if tap.failed == nil {
+	if tap.fault() == nil {
 		t.Error("garbage was read")
 	}
 }
@@ -89,7 +93,7 @@ func TestFloodIsMeasuredAndReadBack(t *testing.T) {
 		t.Fatal(code, out.String(), errOut.String())
 	}
 	for _, want := range []string{
-		"acknowledged after, p50 ", "age when vminsert has it, p50 ", ", 429 ", "permits  while the other waited",
+		"acknowledged after, p50 ", "main never waited behind bulk", "age when vminsert has it, p50 ", ", 429 ", "permits  while the other waited",
 		"read back, loadtest_calm: ", "read back, loadtest_others: ", "read back, loadtest_flood: ",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -99,7 +103,7 @@ func TestFloodIsMeasuredAndReadBack(t *testing.T) {
 }
 
 func TestFloodSaysWhatItCannotDo(t *testing.T) {
-	for _, args := range []string{"flood -limit=0", "flood -times=1", "flood -no-such-flag"} {
+	for _, args := range []string{"flood -limit=0", "flood -times=1", "flood -calm=0", "flood -capacity=-1", "flood -no-such-flag"} {
 		var out, errOut bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errOut); code == 0 {
 			t.Errorf("%s: exit status 0", args)

@@ -69,6 +69,20 @@ func status(err error, errOut io.Writer) int {
 // errUsage is about the command line; the flag package has said already what is wrong with it.
 var errUsage = errors.New("wrong usage")
 
+// newFlags is a command's, which says on -help what the command does.
+func newFlags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet("loadtest "+name, flag.ContinueOnError)
+	flags.Usage = func() {
+		for _, c := range commands() {
+			if c.name == name {
+				fmt.Fprintf(flags.Output(), "loadtest %s: %s\n", name, c.does)
+			}
+		}
+		flags.PrintDefaults()
+	}
+	return flags
+}
+
 // parse reads the flags of a command, which takes no other arguments.
 func parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {

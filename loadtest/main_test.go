@@ -76,6 +76,20 @@ func TestSinkCounts(t *testing.T) {
 	}
 }
 
+func TestNothingIsLeftOfWhatTakesTooLong(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, name := range []string{"compare", "tenants", "flood"} {
+		var out, errOut bytes.Buffer
+		code := run(t.Context(), []string{name, "-timeout=1ms"}, &out, &errOut)
+		if code != 1 || !strings.Contains(errOut.String(), "given up after 1ms (-timeout)") {
+			t.Errorf("%s: exit status %d, %s", name, code, &errOut)
+		}
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestWrongUsageIsToldApart(t *testing.T) {
 	var out, errOut bytes.Buffer
 	for _, c := range []struct {

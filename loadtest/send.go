@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -14,7 +13,7 @@ const defaultLedger = "loadtest-ledger.json"
 
 func send(ctx context.Context, args []string, out io.Writer) error {
 	var cfg offer.Config
-	flags := flag.NewFlagSet("loadtest send", flag.ContinueOnError)
+	flags := newFlags("send")
 	flags.StringVar(&cfg.URL, "url", "http://127.0.0.1:8480", "base `URL` of the receiver; requests go to /insert/<account>:0/prometheus/api/v1/write below it")
 	flags.StringVar(&cfg.Metric, "metric", "", "`name` of all series; a new one for each run (default: loadtest_ and the time)")
 	flags.IntVar(&cfg.Tenants, "tenants", 10, "number of tenants")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -72,7 +71,7 @@ func (d *drain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func sink(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("loadtest sink", flag.ContinueOnError)
+	flags := newFlags("sink")
 	listen := flags.String("listen", "127.0.0.1:0", "`address` to listen at; port 0: any free one")
 	if err := parse(flags, args); err != nil {
 		return err

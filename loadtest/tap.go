@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -68,15 +69,29 @@ func (t *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seen, samples, err := t.read(r.Header.Get("Content-Encoding"), body)
 	if err != nil {
 		t.mu.Lock()
-		t.failed = err
+		t.failed = cmp.Or(t.failed, err)
 		t.mu.Unlock()
 	}
 	if err := t.pace.wait(r.Context(), samples); err != nil {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	t.to.ServeHTTP(w, r)
-	t.note(seen, samples)
+	answer := &answer{ResponseWriter: w}
+	t.to.ServeHTTP(answer, r)
+	if answer.status/100 == 2 {
+		t.note(seen, samples)
+	}
+}
+
+// An answer remembers its status.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
 }
 
 // read decodes a request.
@@ -139,6 +154,13 @@ func (t *tap) note(seen map[string][]arrival, samples int) {
 			}
 		}
 	}
+}
+
+// fault is the first request that could not be read; nil when all could be.
+func (t *tap) fault() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
 }
 
 // serve runs until ctx ends.

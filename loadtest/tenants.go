@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,9 +33,9 @@ type census struct {
 	drain  *drain
 }
 
-func tenants(ctx context.Context, args []string, out io.Writer) (err error) {
-	c := &census{crowd: crowd.Config{FirstAccount: 1, Metric: "loadtest_tenants"}}
-	flags := flag.NewFlagSet("loadtest tenants", flag.ContinueOnError)
+func tenants(ctx context.Context, args []string, out io.Writer) error {
+	flags := newFlags("tenants")
+	c := &census{scene: newScene(out, flags), crowd: crowd.Config{FirstAccount: 1, Metric: "loadtest_tenants"}}
 	flags.IntVar(&c.crowd.Tenants, "tenants", 500_000, "number of tenants")
 	flags.IntVar(&c.crowd.Series, "series", 10, "series per tenant; a request brings one sample of each")
 	flags.IntVar(&c.crowd.Labels, "labels", 12, "labels per series")
@@ -45,23 +44,22 @@ func tenants(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.IntVar(&c.rounds, "rounds", 5, "how often CPU is measured")
 	flags.IntVar(&c.window, "requests", 100_000, "requests in one measurement of CPU")
 	modes := flags.String("modes", "path,file", "`modes`: the tenant in the path, or bearer tokens that a file knows")
-	gateway := gatewayFlag(flags)
 	if err := parse(flags, args); err != nil {
 		return err
 	}
 	if c.rounds < 1 || c.window < 1 {
 		return errors.New("tenants: want at least one round and one request")
 	}
-	if c.scene, err = newScene(out, *gateway); err != nil {
-		return err
-	}
-	defer c.close()
+	return c.play(ctx, func(ctx context.Context) error { return c.run(ctx, list(*modes)) })
+}
+
+func (c *census) run(ctx context.Context, modes []string) (err error) {
 	if c.drain, err = openDrain("127.0.0.1:0"); err != nil {
 		return err
 	}
 	stop := inBackground(ctx, c.drain.serve)
 	defer func() { err = errors.Join(err, stop()) }()
-	for _, mode := range list(*modes) {
+	for _, mode := range modes {
 		if err := c.measure(ctx, mode); err != nil {
 			return fmt.Errorf("%s: %w", mode, err)
 		}
@@ -202,6 +200,9 @@ func (c *census) measureMemory(ctx context.Context, s *side) error {
 		before.heap/mib, after.heap/mib, each(before.heap, after.heap))
 	fmt.Fprintf(c.out, "RSS  %.0f MiB before, %.0f MiB once all have sent: %.0f bytes per active tenant\n",
 		before.rss/mib, after.rss/mib, each(before.rss, after.rss))
+	if c.crowd.Tenants < 100_000 {
+		fmt.Fprintln(c.out, "(what comes and goes is some 10 MiB, so this says little with fewer than 100000 tenants)")
+	}
 	fmt.Fprintf(c.out, "the first request of every tenant: %.2f µs of CPU per sample\n", cpu)
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +11,7 @@ import (
 )
 
 func check(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("loadtest verify", flag.ContinueOnError)
+	flags := newFlags("verify")
 	url := flags.String("url", "http://127.0.0.1:8481", "base `URL` of a vmselect; one with -dedup.minScrapeInterval shows what users see, one without shows copies")
 	path := flags.String("ledger", defaultLedger, "`file` that loadtest send has written")
 	patience := flags.Duration("patience", time.Minute, "how long to read again while samples are missing: they may still be on their way")

@@ -23,9 +23,10 @@ type conn struct {
 	out  *bufio.Writer
 	in   *bufio.Reader
 	used bool // it has carried a request
+	stop func() bool
 }
 
-// dial connects to the base URL of a receiver.
+// dial connects to the base URL of a receiver. The connection ends with ctx.
 func dial(ctx context.Context, base string) (*conn, error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -36,6 +37,7 @@ func dial(ctx context.Context, base string) (*conn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", base, err)
 	}
 	return &conn{
+		stop: context.AfterFunc(ctx, func() { _ = tcp.Close() }),
 		Conn: tcp, url: base, out: bufio.NewWriterSize(tcp, 16<<10), in: bufio.NewReaderSize(tcp, 4<<10),
 		rest: "Host: " + u.Host + "\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n" +
 			"X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: loadtest\r\n\r\n",

@@ -83,8 +83,8 @@ func (c *Crowd) Close() {
 }
 
 // Send lets the next tenants send one request each, going round, until so many requests are answered or ctx ends. url is the base URL
-// of the receiver, which may be another one each time. Nothing is sent a second time, unless a kept connection proves to be closed. The error is that of a connection
-// that could not be made, or of ctx.
+// of the receiver, which may be another one each time. Nothing is sent a second time, unless a kept connection proves to be closed.
+// The error is that of a connection that could not be made, or of ctx.
 func (c *Crowd) Send(ctx context.Context, url string, requests int) (Report, error) {
 	began := time.Now()
 	parts, errs := make([]Report, len(c.lanes)), make([]error, len(c.lanes))
@@ -238,6 +238,7 @@ func (l *lane) post(ctx context.Context, url string, head, body []byte) (int, er
 
 func (l *lane) hangUp() {
 	if l.conn != nil {
+		l.conn.stop()
 		l.conn.Close()
 		l.conn = nil
 	}

@@ -1,6 +1,8 @@
 package crowd
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -127,6 +129,20 @@ func TestRefusalsAndClosedConnectionsAreTold(t *testing.T) {
 	r.Close()
 	if _, err := gather(t, nil).Send(t.Context(), r.URL, 1); err == nil {
 		t.Error("nobody is there, and that is no error")
+	}
+}
+
+func TestAReceiverThatNeverAnswersIsLeftWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	leave := make(chan struct{})
+	r := receive(t, func(int, http.ResponseWriter) {
+		cancel()
+		<-leave
+	})
+	report, err := gather(t, func(c *Config) { c.Connections = 1 }).Send(ctx, r.URL, 50)
+	close(leave)
+	if !errors.Is(err, context.Canceled) || report.Requests != 1 || report.Answers[0] != 1 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
 
