@@ -16,7 +16,7 @@ type Usage struct {
 	RSS, PeakRSS int64
 }
 
-// Usage reads what the present life of a running process has used, from /proc.
+// Usage reads what the present life of a running process has used, from /proc, which only Linux has.
 func (p *Process) Usage() (Usage, error) {
 	var u Usage
 	proc := fmt.Sprintf("/proc/%d/", p.PID())
