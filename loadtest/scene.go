@@ -68,9 +68,6 @@ func (s *scene) start(ctx context.Context, spec stack.Spec) (*stack.Process, err
 
 func (s *scene) startCluster(ctx context.Context, spec stack.ClusterSpec) (*stack.Cluster, error) {
 	spec.Dir, spec.Say = s.dir, s.say
-	// A vmstorage of v1.100.0 loses index when very many series are new, unless it has more shards, which are as many as the square of
-	// this (lib/mergeset/table.go, addIbsToFlush; mended in v1.100.1). What it does not find would look lost.
-	spec.StorageEnv = []string{"GOMAXPROCS=8"}
 	c, err := stack.LaunchCluster(ctx, spec)
 	if err != nil {
 		return nil, err

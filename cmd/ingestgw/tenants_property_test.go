@@ -56,7 +56,7 @@ func testTenants(t *testing.T, setting string, packs bool) {
 		Seed:         seed, Tenants: *propertyTenants, MaxLabels: maxLabels, Huge: 2 << 20,
 		Start: time.Now().Add(-time.Duration(*propertyRequests) * 110 * time.Millisecond), // a request has about 100 samples, a millisecond each
 	})
-	cluster := stack.StartCluster(t, stack.ClusterSpec{Storages: 2, Inserts: 2, StorageEnv: manyNewSeries()})
+	cluster := stack.StartCluster(t, stack.ClusterSpec{Storages: 2, Inserts: 2})
 	authority := credentialstest.NewAuthority(t, "authority")
 	cert, certKey := authority.Issue(t, pkix.Name{CommonName: gatewayName}, gatewayName)
 	gateway := stack.Start(t, stack.IngestgwSpec("ingestgw", binary(t), setting,
@@ -104,11 +104,6 @@ func readBack(t *testing.T, cluster *stack.Cluster, book *forge.Book) {
 		return err
 	})
 }
-
-// manyNewSeries lets a vmstorage register tens of thousands of series in a second. v1.99.0 and v1.100.0 throw away parts of their index
-// when more than 16 MiB of it are new within a second on each of several shards, and those samples are found no more
-// (lib/mergeset/table.go, addIbsToFlush; the notes of v1.100.1 tell of it). There are 64 shards with 8 CPUs, 4 with 2.
-func manyNewSeries() (env []string) { return []string{"GOMAXPROCS=8"} }
 
 func rosterOf(t *testing.T, world *forge.World) (path string) {
 	t.Helper()

@@ -16,7 +16,7 @@ type ClusterSpec struct {
 	ReplicationFactor int
 	// StorageArgs, InsertArgs and SelectArgs are added to the arguments of each, and win over ours.
 	StorageArgs, InsertArgs, SelectArgs []string
-	// StorageEnv and InsertEnv are the environment of each, such as "GOGC=10".
+	// StorageEnv and InsertEnv are added to the environment of each, such as "GOGC=10".
 	StorageEnv, InsertEnv []string
 	// Dir is the folder that holds everything.
 	Dir string
@@ -51,7 +51,7 @@ func (c *Cluster) launch(ctx context.Context, spec ClusterSpec) error {
 	}
 	for i := range max(1, spec.Storages) {
 		s := VmstorageSpec(fmt.Sprintf("vmstorage-%d", i))
-		s.Env = spec.StorageEnv
+		s.Env = append(s.Env, spec.StorageEnv...)
 		p, err := launch(s, spec.StorageArgs)
 		if err != nil {
 			return err
