@@ -17,8 +17,8 @@ import (
 const (
 	// loadBound is how much a node may get of what all get, in multiples of the mean.
 	loadBound = 1.25
-	// loadSlack is how many samples more it may be, so that a few tenants stay where they are: as many as one pack takes.
-	loadSlack = packRows
+	// loadSlack is how many samples more it may be, so that a few tenants stay where they are: as many as some packs take.
+	loadSlack = 4 * packRows
 	// trickleAfter is for how long a node that was sent something may be sent nothing before it gets a record of another node's.
 	// What a vminsert holds is proven to have left it by what it passes on after that (settle_rule.go); without anything more
 	// it takes minutes. One record in so long, of all nodes together, moves hardly a tenant.

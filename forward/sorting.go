@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// packPause is how long a partition waits for more small records when all that there were together made no full request. The
-// first one after a silence does not wait. vmagent waits for 1 s (-remoteWrite.flushInterval).
+// packPause is how long a partition waits for more small records when it has read all that there were. The first one after a silence
+// does not wait. vmagent waits for 1 s (-remoteWrite.flushInterval).
 const packPause = 200 * time.Millisecond
 
 // A sorting makes parcels of the records of blocks that were read together. It is for one goroutine.
@@ -17,15 +17,15 @@ type sorting struct {
 	small []*parcel // by node: what is packed, of all blocks
 	full  []*parcel // the same, cut into requests
 
-	records, packed, rows int
-	// sparse: most records were small, and there were too few of them for one request. More of them at a time would cost less.
+	records, packed int
+	// sparse: most records were small, and no more were there. More of them at a time would cost less.
 	sparse bool
 }
 
 // begin starts with the nodes that there are now.
 func (s *sorting) begin(p *partition) {
 	s.part, s.sparse = p, false
-	s.records, s.packed, s.rows = 0, 0, 0
+	s.records, s.packed = 0, 0
 	p.f.fleet.place(&s.place)
 	n := max(1, len(s.place.nodes))
 	s.loose, s.small = cleared(s.loose, n), cleared(s.small, n)
@@ -53,7 +53,6 @@ func (s *sorting) block(ctx context.Context, b *shipment) error {
 		if pack && small(r) && s.place.takesPacks(home) {
 			list = s.small
 			s.packed++
-			s.rows += r.Samples
 		}
 		if list[home] == nil {
 			list[home] = s.part.f.parcel(s.part, s.place.node(home))
@@ -84,7 +83,7 @@ func (s *sorting) ship(ctx context.Context, list []*parcel) error {
 
 // end ships the small records of all blocks.
 func (s *sorting) end(ctx context.Context, l *load) error {
-	s.sparse = l.last && s.packed > 0 && 2*s.packed >= s.records && s.rows < packRows
+	s.sparse = l.last && s.packed > 0 && 2*s.packed >= s.records
 	for i, c := range s.small {
 		if c != nil {
 			sortByTenant(c.items)
@@ -97,14 +96,15 @@ func (s *sorting) end(ctx context.Context, l *load) error {
 	return err
 }
 
-// cut appends c to list, as parcels of what one request may have.
+// cut appends c to list, as parcels of what one request may have, all of about the same size.
 func (s *sorting) cut(list []*parcel, c *parcel) []*parcel {
+	each := c.samples / (1 + c.samples/packRows)
 	for c != nil {
 		n, rows, size := 0, 0, 0
-		for ; n < len(c.items); n++ {
+		for ; n < len(c.items) && rows < max(1, each); n++ {
 			r := c.items[n].Record
 			rows, size = rows+r.Samples, size+unpackedSize(r)
-			if n > 0 && (rows > packRows || size > packBytes) {
+			if n > 0 && size > packBytes {
 				break
 			}
 		}
