@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	"github.com/golang/snappy"
 
 	"github.com/ingestgw/ingestgw/buffer"
@@ -41,16 +40,14 @@ func (s *Server) tellDiscarded(ctx context.Context) {
 
 func (s *Server) writeDiscarded(ctx context.Context, profile *tenant.Profile, discarded []limit.Discarded) error {
 	now := time.Now()
-	var wr prompb.WriteRequest
+	var message []byte
 	for _, d := range discarded {
-		wr.Timeseries = append(wr.Timeseries, prompb.TimeSeries{
-			Labels: []prompb.Label{
-				{Name: "__name__", Value: discardedName}, {Name: "gateway", Value: s.cfg.Gateway}, {Name: "reason", Value: d.Reason.String()},
-			},
-			Samples: []prompb.Sample{{Value: float64(d.Samples), Timestamp: now.UnixMilli()}},
-		})
+		message = remotewrite.AppendSample(message, []remotewrite.Label{
+			{Name: []byte("__name__"), Value: []byte(discardedName)},
+			{Name: []byte("gateway"), Value: []byte(s.cfg.Gateway)},
+			{Name: []byte("reason"), Value: []byte(d.Reason.String())},
+		}, float64(d.Samples), now)
 	}
-	message := wr.MarshalProtobuf(nil)
 	p := part{profile: profile, tags: profile.Tags, lane: buffer.Main, decoded: len(message), payload: snappy.Encode(nil, message),
 		counts: remotewrite.Counts{Series: len(discarded), Samples: len(discarded)}}
 	if err := s.gather.Append(ctx, p.lane, p.record(now), nil); err != nil {

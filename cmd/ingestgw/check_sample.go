@@ -14,10 +14,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/VictoriaMetrics/easyproto"
 	"github.com/golang/snappy"
 
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/remotewrite"
 	"github.com/ingestgw/ingestgw/internal/settings"
 	"github.com/ingestgw/ingestgw/tenant/access"
 )
@@ -39,17 +39,9 @@ type probe struct {
 // encode is the probe as a remote-write 1.0 request: snappy over the message prometheus.WriteRequest
 // (https://prometheus.io/docs/specs/prw/remote_write_spec/).
 func (p probe) encode() []byte {
-	var m easyproto.Marshaler
-	series := m.MessageMarshaler().AppendMessage(1)
-	for _, label := range [][2]string{{"__name__", sampleName}, {"check", p.check}} {
-		l := series.AppendMessage(1)
-		l.AppendString(1, label[0])
-		l.AppendString(2, label[1])
-	}
-	sample := series.AppendMessage(2)
-	sample.AppendDouble(1, 1)
-	sample.AppendInt64(2, p.at.UnixMilli())
-	return snappy.Encode(nil, m.Marshal(nil))
+	return snappy.Encode(nil, remotewrite.AppendSample(nil, []remotewrite.Label{
+		{Name: []byte("__name__"), Value: []byte(sampleName)}, {Name: []byte("check"), Value: []byte(p.check)},
+	}, 1, p.at))
 }
 
 func (p probe) selector() string { return fmt.Sprintf("%s{check=%q}", sampleName, p.check) }
