@@ -144,6 +144,11 @@ func (p *placement) node(i int) *node {
 	return p.nodes[i]
 }
 
+// knows says whether the node with that index has taken something of the tenant lately.
+func (p *placement) knows(i int, id tenant.ID) bool {
+	return i >= len(p.nodes) || p.nodes[i].circle.has(id)
+}
+
 // takesPacks says whether the node with that index takes packed requests.
 func (p *placement) takesPacks(i int) bool { return i >= len(p.packs) || p.packs[i] }
 

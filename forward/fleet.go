@@ -133,6 +133,9 @@ func (f *fleet) done(p permit, fail *failure) {
 	defer f.mu.Unlock()
 	n := p.node
 	n.visitors[p.lane]--
+	if p.strange {
+		n.strangers[p.lane]--
+	}
 	if fail.blamesNode() && p.episode == n.episode {
 		pause := f.backoff.asked(n.failures+1, fail.retryAfter)
 		n.fail(time.Now(), pause)

@@ -19,7 +19,9 @@ type node struct {
 	client  poster
 	metrics *nodeMetrics
 
+	circle    circle     // tenants that it knows
 	visitors  [lanes]int // parcels that visit it
+	strangers [lanes]int // those of tenants that it does not know, one at most, see stranger.go
 	limit     int        // most of them
 	failures  int        // in a row
 	until     time.Time  // it is left alone before
@@ -81,6 +83,7 @@ func (n *node) fail(now time.Time, d time.Duration) {
 	n.failures++
 	n.limit = 1
 	n.until = now.Add(d)
+	n.circle.forget()
 }
 
 // A backoff says how long to wait before trying again.

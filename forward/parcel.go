@@ -28,6 +28,7 @@ type parcel struct {
 	pending []item // those that no node has taken yet; see below for their order
 	samples int    // at first
 	home    *node  // where its tenants belong; nil for any
+	strange bool   // they are not known there
 
 	// pending is first those that may be packed, then others, then those that have been refused before.
 	packable int
@@ -50,20 +51,6 @@ func (p *parcel) add(it item) {
 	p.samples += it.Samples
 }
 
-// split makes p one whose first n records are packed, and returns another one with the rest; nil when there is none.
-func (p *parcel) split(n int) (rest *parcel) {
-	if n < len(p.items) {
-		rest = p.part.f.parcel(p.part, p.home)
-		for _, it := range p.items[n:] {
-			rest.add(it)
-		}
-		p.samples -= rest.samples
-		p.items = p.items[:n]
-	}
-	p.packable = n
-	return rest
-}
-
 // recycle keeps the memory of p for another parcel.
 func (p *parcel) recycle() {
 	f := p.part.f
@@ -76,7 +63,7 @@ func (p *parcel) recycle() {
 }
 
 func (p *parcel) want() *want {
-	return &want{lane: p.part.lane.index, home: p.home, samples: p.samples}
+	return &want{lane: p.part.lane.index, home: p.home, strange: p.strange, samples: p.samples}
 }
 
 // run takes the parcel to one node after the other until all its records are taken or ctx ends. All records go to the same node as
@@ -102,7 +89,7 @@ func (p *parcel) run(ctx context.Context, w *want, permitted func()) {
 
 // wantAgain asks for the next node. Who has only made room goes on where it was.
 func (p *parcel) wantAgain(last *node, fail *failure) *want {
-	w := &want{lane: p.part.lane.index}
+	w := &want{lane: p.part.lane.index, strange: p.strange}
 	if fail.kind == yielded {
 		w.home = last
 		return w
@@ -132,6 +119,9 @@ func (p *parcel) visit(permit permit) *failure {
 			if !took {
 				f.fleet.answered(permit)
 				took = true
+			}
+			if p.strange {
+				v.node.circle.add(p.pending[:n])
 			}
 			p.taken(n, permit.ticket)
 			left -= n

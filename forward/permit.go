@@ -40,6 +40,7 @@ const homeWait = recheck
 type permit struct {
 	node    *node
 	lane    int
+	strange bool
 	ticket  ticket
 	episode int
 }
@@ -49,6 +50,7 @@ type want struct {
 	lane    int
 	home    *node // where its tenants belong; nil for any
 	avoid   *node // taken only when there is no other; nil for none
+	strange bool  // it brings tenants that the node may not know
 	samples int   // that it is going to send
 
 	since time.Time
@@ -72,7 +74,7 @@ func (f *fleet) queue(w *want) {
 	defer f.mu.Unlock()
 	if w.home != nil {
 		w.home.load += float64(w.samples)
-		w.hasty = f.lines[w.lane].at(w.home) >= f.concurrency
+		w.hasty = !w.strange && f.lines[w.lane].at(w.home) >= f.concurrency
 	}
 	f.lines[w.lane] = append(f.lines[w.lane], w)
 	if w.home != nil {
@@ -116,7 +118,7 @@ func (f *fleet) await(ctx context.Context, w *want) (permit, error) {
 	default:
 	}
 	for {
-		timer := time.NewTimer(f.untilOpen())
+		timer := time.NewTimer(f.untilOpen(w))
 		select {
 		case p := <-w.ready:
 			timer.Stop()
@@ -152,13 +154,14 @@ func (f *fleet) look() {
 }
 
 // untilOpen is when to look again for a node: when a pause ends, or soon if only settling keeps one closed.
-func (f *fleet) untilOpen() time.Duration {
+func (f *fleet) untilOpen(w *want) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	wait := relook
 	for _, n := range f.nodes {
 		switch {
+		case w.strange && n.strangers[w.lane] > 0: // whoever is there gives the permit on
 		case n.open(now):
 			wait = min(wait, recheck)
 		case now.Before(n.until):
@@ -168,11 +171,11 @@ func (f *fleet) untilOpen() time.Duration {
 	return wait
 }
 
-// waits says whether anybody waits in the lane.
+// waits says whether anybody waits in the lane. Those with new tenants do not count: most of them wait for each other.
 func (f *fleet) waits(lane int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.lines[lane]) > 0
+	return slices.ContainsFunc(f.lines[lane], func(w *want) bool { return !w.strange })
 }
 
 // waiting is how many wait, by lane.
@@ -212,8 +215,11 @@ func (f *fleet) give(n *node, now time.Time, homeOnly bool) {
 		f.count(n, w, now)
 		f.lines[w.lane] = slices.DeleteFunc(f.lines[w.lane], func(x *want) bool { return x == w })
 		n.visitors[w.lane]++
+		if w.strange {
+			n.strangers[w.lane]++
+		}
 		n.given = now
-		w.ready <- permit{node: n, lane: w.lane, ticket: t, episode: n.episode}
+		w.ready <- permit{node: n, lane: w.lane, strange: w.strange, ticket: t, episode: n.episode}
 	}
 }
 
@@ -239,22 +245,31 @@ func (f *fleet) first(lane int, n *node, now time.Time) *want {
 	var other, reluctant *want
 	for _, w := range f.lines[lane] {
 		switch {
+		case w.strange && n.strangers[lane] > 0:
 		case w.home == n && w.avoid != n:
 			return w
 		case w.avoid == n:
 			reluctant = cmp.Or(reluctant, w)
-		case other == nil && (w.hasty || w.home == nil || now.Sub(w.since) >= homeWait || now.Before(w.home.until)):
+		case other == nil && (w.hasty || w.home == nil || now.Sub(w.since) >= w.patience() || now.Before(w.home.until)):
 			other = w
 		}
 	}
 	return cmp.Or(other, reluctant)
 }
 
-// at is how many wait for the node.
+// patience is how long w waits for its home while others have room.
+func (w *want) patience() time.Duration {
+	if w.strange {
+		return strangerWait
+	}
+	return homeWait
+}
+
+// at is how many wait for the node that could go there at the same time.
 func (l line) at(n *node) int {
 	waiting := 0
 	for _, w := range l {
-		if w.home == n {
+		if w.home == n && !w.strange {
 			waiting++
 		}
 	}

@@ -39,8 +39,10 @@ type partition struct {
 	log     *slog.Logger
 	lane    *lane
 	metrics *partitionMetrics
-	line    *tally  // its parcels that wait for their first permit
-	sorting sorting // of the blocks that are being dispatched
+	line    *tally // its parcels that wait for their first permit
+	// strangers are those of them whose tenants are new, which wait for each other.
+	strangers *tally
+	sorting   sorting // of the blocks that are being dispatched
 	// sending is the context of requests. It ends later than the one of reading, so that requests can end in peace.
 	sending context.Context
 	ships   sync.WaitGroup
@@ -68,6 +70,7 @@ func newPartition(f *Forwarder, src buffer.Partition) *partition {
 		src:         src,
 		lane:        f.lane(id.Lane),
 		line:        newTally(),
+		strangers:   newTally(),
 		log:         f.log.With("partition", id.String()),
 		metrics:     f.metrics.partition(id),
 		held:        map[buffer.Offset]time.Time{},
@@ -274,11 +277,15 @@ func (p *partition) ship(ctx context.Context, c *parcel) error {
 		c.abandon()
 		return err
 	}
+	line, most := p.line, p.f.fleet.inLine()+1
+	if c.strange {
+		line, most = p.strangers, maxStrangers
+	}
 	w := c.want()
-	p.line.enter()
+	line.enter()
 	p.f.fleet.queue(w)
-	p.ships.Go(func() { c.run(ctx, w, p.line.leave) })
-	return p.line.below(ctx, p.f.fleet.inLine()+1)
+	p.ships.Go(func() { c.run(ctx, w, line.leave) })
+	return line.below(ctx, most)
 }
 
 // claim marks the blocks of l as taken and returns those that were not taken already. ok means that the first offset asked for

@@ -15,6 +15,7 @@ type sorting struct {
 	place placement
 	loose []*parcel // by node: what goes as it came, of one block; nil where there is none
 	small []*parcel // by node: what is packed, of all blocks
+	other []*parcel // the same, of tenants that the node does not know
 	full  []*parcel // the same, cut into requests
 
 	records, packed int
@@ -28,7 +29,7 @@ func (s *sorting) begin(p *partition) {
 	s.records, s.packed = 0, 0
 	p.f.fleet.place(&s.place)
 	n := max(1, len(s.place.nodes))
-	s.loose, s.small = cleared(s.loose, n), cleared(s.small, n)
+	s.loose, s.small, s.other = cleared(s.loose, n), cleared(s.small, n), cleared(s.other, n)
 }
 
 func cleared(list []*parcel, n int) []*parcel {
@@ -49,13 +50,17 @@ func (s *sorting) block(ctx context.Context, b *shipment) error {
 	for i := range b.records {
 		r := &b.records[i]
 		home := s.place.home(r.Tenant, r.Samples)
-		list := s.loose
+		list, strange := s.loose, false
 		if pack && small(r) && s.place.takesPacks(home) {
 			list = s.small
+			if strange = !s.place.knows(home, r.Tenant); strange {
+				list = s.other
+			}
 			s.packed++
 		}
 		if list[home] == nil {
 			list[home] = s.part.f.parcel(s.part, s.place.node(home))
+			list[home].strange = strange
 		}
 		list[home].add(item{Record: r, of: b})
 	}
@@ -84,11 +89,13 @@ func (s *sorting) ship(ctx context.Context, list []*parcel) error {
 // end ships the small records of all blocks.
 func (s *sorting) end(ctx context.Context, l *load) error {
 	s.sparse = l.last && s.packed > 0 && 2*s.packed >= s.records
-	for i, c := range s.small {
-		if c != nil {
-			sortByTenant(c.items)
-			s.small[i] = nil
-			s.full = s.cut(s.full, c)
+	for _, list := range [...][]*parcel{s.small, s.other} {
+		for i, c := range list {
+			if c != nil {
+				sortByTenant(c.items)
+				list[i] = nil
+				s.full = s.cut(s.full, c)
+			}
 		}
 	}
 	err := s.ship(ctx, s.full)
@@ -98,18 +105,38 @@ func (s *sorting) end(ctx context.Context, l *load) error {
 
 // cut appends c to list, as parcels of what one request may have, all of about the same size.
 func (s *sorting) cut(list []*parcel, c *parcel) []*parcel {
-	each := c.samples / (1 + c.samples/packRows)
-	for c != nil {
-		n, rows, size := 0, 0, 0
-		for ; n < len(c.items) && rows < max(1, each); n++ {
-			r := c.items[n].Record
-			rows, size = rows+r.Samples, size+unpackedSize(r)
-			if n > 0 && size > packBytes {
-				break
-			}
+	each := max(1, c.samples/(1+c.samples/packRows))
+	rest := c.items
+	c.items, c.samples = c.items[:0], 0
+	for {
+		n := together(rest, each, c.strange)
+		for _, it := range rest[:n] {
+			c.add(it)
 		}
-		list = append(list, c)
-		c = c.split(n)
+		c.packable = n
+		list, rest = append(list, c), rest[n:]
+		if len(rest) == 0 {
+			return list
+		}
+		next := s.part.f.parcel(c.part, c.home)
+		next.strange = c.strange
+		c = next
 	}
-	return list
+}
+
+// together is how many of the items, which are sorted by tenant, one request may have.
+func together(items []item, samples int, strange bool) (n int) {
+	rows, size, tenants := 0, 0, 0
+	for n < len(items) && rows < samples {
+		r := items[n].Record
+		rows, size = rows+r.Samples, size+unpackedSize(r)
+		if n == 0 || r.Tenant != items[n-1].Tenant {
+			tenants++
+		}
+		if n > 0 && (size > packBytes || strange && tenants > strangersInPack) {
+			break
+		}
+		n++
+	}
+	return n
 }
