@@ -28,6 +28,9 @@
 // still must not repeat a name: receivers disagree about which of the two holds. A series with neither samples nor histograms
 // is accepted and counted; VictoriaMetrics drops it silently, as it drops all exemplars.
 //
+// Scan refuses a message with a series that is not valid, Sift takes out such series and keeps the others. What is malformed is
+// refused as a whole by both, also when it is so within a series that is not valid.
+//
 // # Reserved labels and fields
 //
 // vminsert takes a series' tenant from the labels vm_account_id, vm_project_id, VictoriaMetrics_AccountID and
@@ -38,7 +41,7 @@
 //
 // # Rewriting
 //
-// A message that has passed Scan can be rewritten, without being decoded, in four ways:
+// A message that has passed Scan or Sift can be rewritten, without being decoded, in four ways:
 //
 //	Strip         takes out what is reserved.
 //	Edit          does so too, leaves out series, and puts tags on the others.

@@ -10,7 +10,7 @@ import (
 var (
 	// ErrMalformed: the bytes are not a remote-write 1.0 message.
 	ErrMalformed = errors.New("malformed remote-write message")
-	// ErrInvalidSeries: the message can be read, but one of its series breaks a rule. The others may be valid.
+	// ErrInvalidSeries: the message can be read, but one of its series breaks a rule. The others may be valid, see Sift.
 	ErrInvalidSeries = errors.New("invalid series")
 	// ErrTooManySeries: the message holds more series than Limits.Series.
 	ErrTooManySeries = errors.New("too many series")
@@ -72,12 +72,23 @@ func (s *Scanner) malformed(offset int, format string, args ...any) error {
 	return s.fault(ErrMalformed, offset, format, args...)
 }
 
-func (s *Scanner) invalid(offset int, format string, args ...any) error {
-	return s.fault(ErrInvalidSeries, offset, format, args...)
+// A flaw is the first rule that a series breaks.
+type flaw struct {
+	offset int
+	label  span // its name; 0 when no single label is at fault
+	reason string
 }
 
-func (s *Scanner) invalidLabel(name span, offset int, format string, args ...any) error {
-	e := s.fault(ErrInvalidSeries, offset, format, args...)
-	e.Label = cut(name.of(s.msg))
+// invalid notes what is wrong with the series that s is in. It is walked to its end all the same: what follows may be malformed.
+func (s *Scanner) invalid(label span, offset int, reason string) {
+	if !s.flawed {
+		s.flawed, s.flaw = true, flaw{offset, label, reason}
+	}
+}
+
+// flawError is the flaw of the series that s is in, once that has been walked.
+func (s *Scanner) flawError() *Error {
+	e := s.fault(ErrInvalidSeries, s.flaw.offset, "%s", s.flaw.reason)
+	e.Label = cut(s.flaw.label.of(s.msg))
 	return e
 }

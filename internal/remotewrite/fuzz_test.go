@@ -74,6 +74,7 @@ func TestScanAndWhatRewritesAgreeWithTheOthers(t *testing.T) {
 		checkEdit(t, msg)
 		checkDivide(t, msg)
 		checkPack(t, msg)
+		checkSift(t, msg)
 	}
 	if valid < messages/5 || total.Histograms < messages/5 || total.Reserved < messages/5 {
 		t.Errorf("%d of %d messages were valid, with %+v: not worth the name of a test", valid, messages, total)

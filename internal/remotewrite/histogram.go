@@ -81,7 +81,8 @@ func (s *Scanner) scanHistogram(b []byte, i int) error {
 		at = f.to
 	}
 	if fault := h.check(); fault != "" {
-		return s.invalid(i, "histogram: %s", fault)
+		s.invalid(0, i, "histogram: "+fault)
+		return nil
 	}
 	s.newest = max(s.newest, h.timestamp)
 	s.rows += histogramRows + h.negative.number + h.positive.number

@@ -139,7 +139,8 @@ func (s *Scanner) scanLabel(b []byte, f field) error {
 // begin at names[first]. They nearly always are ASCII, which is quickly seen for all of them at once.
 func (s *Scanner) checkText(b []byte, i, first int) error {
 	if ascii(b[i:]) {
-		return s.checkUsualNames(b, first)
+		s.checkUsualNames(b, first)
+		return nil
 	}
 	for i < len(b) {
 		f, _ := nextField(b, i)
@@ -151,19 +152,16 @@ func (s *Scanner) checkText(b []byte, i, first int) error {
 	return nil
 }
 
-func (s *Scanner) checkUsualNames(b []byte, first int) error {
+func (s *Scanner) checkUsualNames(b []byte, first int) {
 	if !s.lim.LegacyNames || first >= maxNames {
-		return nil
+		return
 	}
 	for _, name := range s.names[first:s.labels] {
-		if err := s.checkLegacy(name.span, usualValue(b, name.span)); err != nil {
-			return err
-		}
+		s.checkLegacy(name.span, usualValue(b, name.span))
 	}
-	return nil
 }
 
-// checkLabel checks the name and the value of the label at b[i:].
+// checkLabel checks the name and the value of the label at b[i:]. The error is about bytes that are malformed.
 func (s *Scanner) checkLabel(b []byte, i int) (name, value span, err error) {
 	at := i
 	for i < len(b) {
@@ -181,14 +179,15 @@ func (s *Scanner) checkLabel(b []byte, i int) (name, value span, err error) {
 				value = f.span()
 			}
 			if !utf8.Valid(b[f.from:f.to]) {
-				return name, value, s.invalidLabel(name, f.from, "name or value is not UTF-8")
+				s.invalid(name, f.from, "name or value is not UTF-8")
 			}
 		}
 		i = f.to
 	}
 	if name.len() == 0 {
-		return name, value, s.invalid(at, "a label without a name")
+		s.invalid(0, at, "a label without a name")
 	}
 	s.counts.measure(name.len(), value.len())
-	return name, value, s.checkLegacy(name, value)
+	s.checkLegacy(name, value)
+	return name, value, nil
 }

@@ -1,17 +1,18 @@
 package remotewrite
 
+import "fmt"
+
 // checkLegacy holds a label to Limits.LegacyNames.
-func (s *Scanner) checkLegacy(name, value span) error {
-	if !s.lim.LegacyNames {
-		return nil
+func (s *Scanner) checkLegacy(name, value span) {
+	if !s.lim.LegacyNames || s.flawed {
+		return
 	}
 	if !legacyName(name.of(s.msg), false) {
-		return s.invalidLabel(name, name.from(), "the name must match [a-zA-Z_][a-zA-Z0-9_]*")
+		s.invalid(name, name.from(), "the name must match [a-zA-Z_][a-zA-Z0-9_]*")
 	}
 	if string(name.of(s.msg)) == "__name__" && value.len() > 0 && !legacyName(value.of(s.msg), true) {
-		return s.invalidLabel(name, name.from(), "the metric name %q must match [a-zA-Z_:][a-zA-Z0-9_:]*", cut(value.of(s.msg)))
+		s.invalid(name, name.from(), fmt.Sprintf("the metric name %q must match [a-zA-Z_:][a-zA-Z0-9_:]*", cut(value.of(s.msg))))
 	}
-	return nil
 }
 
 // legacyName says whether name is what Prometheus allowed before version 3. Metric names may hold colons.

@@ -134,7 +134,7 @@ func (s *Scanner) scanExemplarLabel(b []byte, i int) error {
 				return s.wrongType(f, "name or value of an exemplar's label")
 			}
 			if !utf8.Valid(b[f.from:f.to]) {
-				return s.invalid(f.from, "name or value of an exemplar's label is not UTF-8")
+				s.invalid(0, f.from, "name or value of an exemplar's label is not UTF-8")
 			}
 		}
 		i = f.to

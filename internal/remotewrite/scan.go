@@ -68,6 +68,8 @@ type Scanner struct {
 	newestUsual usualTime // of the other samples
 	inSeries    bool      // and its number is counts.Series-1
 	series
+	flaw flaw // of this series, when it is flawed
+	sift sifting
 
 	names  [maxNames]labelName // of the labels of this series, the first of them
 	seen   seen
@@ -85,6 +87,7 @@ type series struct {
 	metric     span   // the value of __name__
 	lastFirst8 uint64 // first8 of the last label name
 	unsorted   bool   // label names did not come in strictly ascending order
+	flawed     bool   // it breaks a rule
 }
 
 const (
@@ -157,7 +160,11 @@ func (s *Scanner) scanTimeseries(f field) error {
 	if err := s.scanSeries(b, f.from); err != nil {
 		return err
 	}
-	if err := s.checkSeries(b, f.from); err != nil {
+	s.checkSeries(b, f.from)
+	if s.flawed {
+		return s.takeOut(f)
+	}
+	if err := s.expand(s.seriesMemory(), f.from); err != nil {
 		return err
 	}
 	s.counts.Samples += s.samples
@@ -220,19 +227,18 @@ func (s *Scanner) scanSeriesField(b []byte, i int) (int, error) {
 }
 
 // checkSeries judges the series in b[from:], all of which has been walked.
-func (s *Scanner) checkSeries(b []byte, from int) error {
+func (s *Scanner) checkSeries(b []byte, from int) {
 	if s.metric.len() == 0 {
-		return s.invalid(from, "no __name__ label with a value")
+		s.invalid(0, from, "no __name__ label with a value")
 	}
 	if s.samples > 0 && s.histograms > 0 {
-		return s.invalid(from, "both samples and histograms in one series")
+		s.invalid(0, from, "both samples and histograms in one series")
 	}
-	if s.unsorted && !s.distinctNames(b) {
+	if s.unsorted && !s.flawed && !s.distinctNames(b) {
 		if name, repeated := s.repeatedName(b, from); repeated {
-			return s.invalidLabel(name, name.from(), "the name stands twice in the series")
+			s.invalid(name, name.from(), "the name stands twice in the series")
 		}
 	}
-	return s.expand(s.seriesMemory(), from)
 }
 
 func (s *Scanner) wrongType(f field, what string) error {
