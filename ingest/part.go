@@ -42,9 +42,14 @@ func (p *part) record(received time.Time) buffer.Record {
 	}
 }
 
-// oldAfter is how old the newest sample of a request has to be for the request to count as old: its sender sends what it could not
-// send before. It goes to the bulk lane, so that what is fresh need not wait behind it.
+// oldAfter is how old a sample has to be to count as old: its sender sends what it could not send before. A request whose newest sample
+// is old goes to the bulk lane, so that what is fresh need not wait behind it. One whose oldest sample is old is never answered 429, for
+// which some senders drop it.
 const oldAfter = 5 * time.Minute
+
+func (p *part) isOld(timestamp int64, received time.Time) bool {
+	return p.samples() > 0 && received.UnixMilli()-timestamp > oldAfter.Milliseconds()
+}
 
 func (p *part) usage() limit.Usage {
 	return limit.Usage{Samples: p.samples(), Bytes: p.sent, Requests: p.requests}
@@ -53,8 +58,9 @@ func (p *part) usage() limit.Usage {
 // admit asks whether the tenant may send p, which is a request or all of one that is the tenant's, and to which lane it goes.
 func (p *part) admit(profile *tenant.Profile, received time.Time) error {
 	p.profile, p.tags, p.requests = profile, profile.Tags, 1
-	old := p.samples() > 0 && received.UnixMilli()-p.counts.Newest > oldAfter.Milliseconds()
-	p.verdict = p.of.Admit(received, p.usage(), old)
+	usage := p.usage()
+	usage.HoldsOld = p.isOld(p.counts.Oldest, received)
+	p.verdict = p.of.Admit(received, usage, p.isOld(p.counts.Newest, received))
 	p.lane = buffer.Main
 	if p.verdict.Bulk {
 		p.lane = buffer.Bulk

@@ -280,6 +280,10 @@ func TestWhatIsAboveTheSustainedRateGoesToTheBulkLane(t *testing.T) {
 	if resp, text := g.sendAs(t, "slow", many(10, time.Hour)); resp.StatusCode != 503 || g.requests(t, "over_limit_old") != 1 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("old and above the hard limit: got %s %q", resp.Status, text)
 	}
+	mixed := append(many(50, 0), many(1, 15*time.Minute)...)
+	if resp, text := g.sendAs(t, "slow", mixed); resp.StatusCode != 503 || g.requests(t, "over_limit_old") != 2 || g.requests(t, "over_limit") != 1 {
+		t.Errorf("one of them old, above the hard limit: got %s %q", resp.Status, text)
+	}
 }
 
 func TestOldSamplesGoToTheBulkLane(t *testing.T) {

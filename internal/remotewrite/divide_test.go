@@ -52,9 +52,9 @@ func TestDivideGivesEachPartItsOwn(t *testing.T) {
 		})
 	want := []remotewrite.Part{
 		{Message: join(clean("a", "x", sample(1, now)), clean("c", "x", sample(2, now+1), sample(3, now-1), number(50, 5))),
-			Counts: counts{Series: 2, Samples: 3, Labels: 2, Newest: now + 1}},
+			Counts: counts{Series: 2, Samples: 3, Labels: 2, Newest: now + 1, Oldest: now - 1}},
 		{Message: clean("b", "y"), Counts: counts{Series: 1, Labels: 2}},
-		{Message: clean("d", "z", integerHistogram), Counts: counts{Series: 1, Histograms: 1, Labels: 3, Newest: now}},
+		{Message: clean("d", "z", integerHistogram), Counts: counts{Series: 1, Histograms: 1, Labels: 3, Newest: now, Oldest: now}},
 		{},
 		{Message: metadata(text(2, "a")), Counts: counts{Metadata: 1}},
 	}
@@ -95,7 +95,7 @@ func TestADividerForgetsTheMessageBefore(t *testing.T) {
 	second := timeseries(up, sample(1, 5))
 	_, parts := d.Divide(nil, second, func(remotewrite.View) int { return 1 }, nowhere)
 	if len(parts) != 2 || len(parts[0].Message) != 0 || parts[0].Counts != (counts{}) || !bytes.Equal(parts[1].Message, second) ||
-		parts[1].Counts != (counts{Series: 1, Samples: 1, Labels: 1, Newest: 5}) {
+		parts[1].Counts != (counts{Series: 1, Samples: 1, Labels: 1, Newest: 5, Oldest: 5}) {
 		t.Errorf("got %+v", parts)
 	}
 }

@@ -99,11 +99,12 @@ func (c *Counts) contents(s survey) {
 // series counts a series as it becomes.
 func (c *Counts) series(r *relabel, series View, s survey) {
 	if s.samples+s.histograms > 0 {
-		newest := series.newest()
+		times := series.times()
 		if c.Samples+c.Histograms > 0 {
-			newest = max(newest, c.Newest)
+			times.add(c.Newest)
+			times.add(c.Oldest)
 		}
-		c.Newest = newest
+		c.setTimes(times)
 	}
 	c.contents(s)
 	c.Labels = max(c.Labels, countedLabels(s.labels+r.puts(), s.histograms))

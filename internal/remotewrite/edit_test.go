@@ -45,7 +45,7 @@ func TestWhatIsDroppedGoesWithAllThatIsInIt(t *testing.T) {
 	edit := remotewrite.Edit{Drop: func(v remotewrite.View) bool { return string(v.Get("__name__")) == "gone" }}
 	want := join(timeseries(up, sample(1, now+5), exemplar(labels("a", "b"))), metadata(text(2, "gone")), text(9, "?"))
 	wantEdited := remotewrite.Edited{
-		Kept:    counts{Series: 1, Samples: 1, Exemplars: 1, Metadata: 1, Labels: 1, Newest: now + 5},
+		Kept:    counts{Series: 1, Samples: 1, Exemplars: 1, Metadata: 1, Labels: 1, Newest: now + 5, Oldest: now + 5},
 		Dropped: counts{Series: 3, Samples: 2, Histograms: 2, Exemplars: 1},
 	}
 	for _, dst := range [][]byte{nil, slices.Clone(msg)[:0]} {

@@ -84,7 +84,7 @@ func (s *Scanner) scanHistogram(b []byte, i int) error {
 		s.invalid(0, i, "histogram: "+fault)
 		return nil
 	}
-	s.newest = max(s.newest, h.timestamp)
+	s.times.add(h.timestamp)
 	s.rows += histogramRows + h.negative.number + h.positive.number
 	s.spans += h.negative.spans + h.positive.spans
 	return nil

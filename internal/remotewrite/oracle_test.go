@@ -274,7 +274,7 @@ func (s decodedSeries) counts() remotewrite.Counts {
 		times = append(times, h.timestamp)
 	}
 	if len(times) > 0 {
-		c.Newest = slices.Max(times)
+		c.Newest, c.Oldest = slices.Max(times), slices.Min(times)
 	}
 	return c
 }

@@ -2,7 +2,6 @@ package remotewrite
 
 import (
 	"encoding/binary"
-	"math"
 	"unicode/utf8"
 )
 
@@ -22,15 +21,16 @@ const (
 
 // scanUsualSamples walks the samples that start at b[i] as they are usually written, and stops at the first that is not.
 func (s *Scanner) scanUsualSamples(b []byte, i int) (end int) {
-	n, newest, end := usualSamples(b, i)
+	n, times, end := usualSamples(b, i)
 	s.samples += n
-	s.newestUsual = max(s.newestUsual, newest)
+	s.usualTimes.add(times)
 	return end
 }
 
 // usualSamples walks the samples that start at b[i] as they are usually written: value, then timestamp, above 0 and not padded.
 // It stops at the first that is not. Any bits are a value: NaN, ±Inf and stale markers are data.
-func usualSamples(b []byte, i int) (n int, newest usualTime, end int) {
+func usualSamples(b []byte, i int) (n int, times usualTimeRange, end int) {
+	times = noUsualTimes
 	for i+13 <= len(b) && b[i] == tagSample && b[i+2] == tagSampleValue && b[i+11] == tagSampleTimestamp {
 		end := i + 2 + int(b[i+1])
 		size := end - (i + 12) // bytes of the timestamp
@@ -41,15 +41,15 @@ func usualSamples(b []byte, i int) (n int, newest usualTime, end int) {
 		if !t.usual(size) {
 			break
 		}
-		newest = max(newest, t)
+		times.oldest, times.newest = min(times.oldest, t), max(times.newest, t)
 		n++
 		i = end
 	}
-	return n, newest, i
+	return n, times, i
 }
 
 // A usualTime is a timestamp as the bytes of its varint, at most eight, the first of them lowest. Times so written compare as
-// the numbers that they stand for, as long as none is padded: the highest seven bits come last. 0 is none.
+// the numbers that they stand for, as long as none is padded: the highest seven bits come last.
 type usualTime uint64
 
 // endingAs reads the last size bytes of b, 1 to 8. b has at least 8 bytes.
@@ -61,17 +61,6 @@ func endingAs(b []byte, size int) usualTime {
 // others have it set.
 func (t usualTime) usual(size int) bool {
 	return t&highBits == highBits>>uint(72-8*size) && t>>(uint(8*size-8)&63) != 0
-}
-
-// milliseconds is the timestamp, in Unix milliseconds; without one the earliest that there can be.
-func (t usualTime) milliseconds() int64 {
-	if t == 0 {
-		return math.MinInt64
-	}
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(t))
-	v, _ := binary.Uvarint(b[:])
-	return int64(v)
 }
 
 // scanSample walks one sample, however it is written. b ends where the sample does.
@@ -90,7 +79,7 @@ func (s *Scanner) scanSample(b []byte, i int) error {
 		}
 		i = f.to
 	}
-	s.newest = max(s.newest, timestamp)
+	s.times.add(timestamp)
 	return nil
 }
 

@@ -1,9 +1,6 @@
 package remotewrite
 
-import (
-	"hash/maphash"
-	"math"
-)
+import "hash/maphash"
 
 // Limits bound what Scan accepts.
 type Limits struct {
@@ -39,8 +36,9 @@ type Counts struct {
 	Labels int
 	// LongestName and LongestValue are the bytes of the longest name and value of a label; 0 when none is longer than 127.
 	LongestName, LongestValue int
-	// Newest is the latest timestamp of a sample or native histogram, in Unix milliseconds; 0 when there is none.
-	Newest int64
+	// Newest and Oldest are the latest and the earliest timestamp of a sample or native histogram, in Unix milliseconds; 0 when there is
+	// none.
+	Newest, Oldest int64
 }
 
 // short is the longest name or value that Counts does not tell: those are as long as usual.
@@ -63,10 +61,10 @@ type Scanner struct {
 	lim    Limits
 	counts Counts
 
-	expanded    uint64    // bytes so far, see Limits.Expanded
-	newest      int64     // of the samples that scanSample and scanHistogram have walked; math.MinInt64 without any
-	newestUsual usualTime // of the other samples
-	inSeries    bool      // and its number is counts.Series-1
+	expanded   uint64         // bytes so far, see Limits.Expanded
+	times      timeRange      // of the samples that scanSample and scanHistogram have walked
+	usualTimes usualTimeRange // of the other samples
+	inSeries   bool           // and its number is counts.Series-1
 	series
 	flaw flaw // of this series, when it is flawed
 	sift sifting
@@ -105,14 +103,14 @@ const (
 func (s *Scanner) Scan(msg []byte, lim Limits) (Counts, error) {
 	s.msg, s.lim, s.counts = msg, lim, Counts{}
 	s.expanded, s.inSeries = 0, false
-	s.newest, s.newestUsual = math.MinInt64, 0
+	s.times, s.usualTimes = noTimes, noUsualTimes
 	err := s.scanMessage(msg)
 	s.msg = nil
 	if err != nil {
 		return Counts{}, err
 	}
 	if s.counts.Samples+s.counts.Histograms > 0 {
-		s.counts.Newest = max(s.newest, s.newestUsual.milliseconds())
+		s.counts.setTimes(s.times.with(s.usualTimes))
 	}
 	return s.counts, nil
 }

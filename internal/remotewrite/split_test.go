@@ -81,16 +81,16 @@ func checkSplit(t *testing.T, msg []byte) {
 
 // add is what a message holds that holds both.
 func add(a, b remotewrite.Counts) remotewrite.Counts {
-	newest := max(a.Newest, b.Newest)
+	newest, oldest := max(a.Newest, b.Newest), min(a.Oldest, b.Oldest)
 	if a.Samples+a.Histograms == 0 {
-		newest = b.Newest
+		newest, oldest = b.Newest, b.Oldest
 	} else if b.Samples+b.Histograms == 0 {
-		newest = a.Newest
+		newest, oldest = a.Newest, a.Oldest
 	}
 	return remotewrite.Counts{
 		Series: a.Series + b.Series, Samples: a.Samples + b.Samples, Histograms: a.Histograms + b.Histograms,
 		Exemplars: a.Exemplars + b.Exemplars, Metadata: a.Metadata + b.Metadata, Reserved: a.Reserved + b.Reserved,
 		Labels: max(a.Labels, b.Labels), LongestName: max(a.LongestName, b.LongestName), LongestValue: max(a.LongestValue, b.LongestValue),
-		Newest: newest,
+		Newest: newest, Oldest: oldest,
 	}
 }

@@ -1,10 +1,6 @@
 package remotewrite
 
-import (
-	"math"
-
-	"github.com/cespare/xxhash/v2"
-)
+import "github.com/cespare/xxhash/v2"
 
 // A Label is the name and the value of one.
 type Label struct{ Name, Value []byte }
@@ -102,25 +98,25 @@ func hashApart(v View, from, to int) uint64 {
 	return d.Sum64()
 }
 
-// newest is the latest timestamp of a sample or histogram in v, in Unix milliseconds; math.MinInt64 when there is none.
-func (v View) newest() int64 {
-	newest, usual := int64(math.MinInt64), usualTime(0)
+// times are those of the samples and histograms in v.
+func (v View) times() timeRange {
+	times, usual := noTimes, noUsualTimes
 	for i := 0; i < len(v); {
 		_, t, end := usualSamples(v, i)
-		usual = max(usual, t)
+		usual.add(t)
 		if i = end; i == len(v) {
 			break
 		}
 		f := mustStep(v, i)
 		switch f.number() {
 		case seriesSamples:
-			newest = max(newest, lastNumber(v[:f.to], f.from, sampleTimestamp))
+			times.add(lastNumber(v[:f.to], f.from, sampleTimestamp))
 		case seriesHistograms:
-			newest = max(newest, lastNumber(v[:f.to], f.from, histogramTimestamp))
+			times.add(lastNumber(v[:f.to], f.from, histogramTimestamp))
 		}
 		i = f.to
 	}
-	return max(newest, usual.milliseconds())
+	return times.with(usual)
 }
 
 // lastNumber is the value of the varint field in b[i:], which has been walked before: the last when there are several, 0 when

@@ -29,7 +29,7 @@ import (
 var (
 	// ErrLimit: fresh samples above the hard limit. 429.
 	ErrLimit = errors.New("above the tenant's limit")
-	// ErrLimitOld: old samples above the hard limit, which their sender must keep: 503, as Prometheus drops what gets 429.
+	// ErrLimitOld: above the hard limit, with old samples, which their sender must keep: 503, as Prometheus drops what gets 429.
 	ErrLimitOld = errors.New("above the tenant's limit for now")
 	// ErrConcurrent: too many requests of the tenant at one time. 503, as it is not known yet whether their samples are old.
 	ErrConcurrent = errors.New("too many requests of the tenant at one time")
@@ -67,6 +67,8 @@ func (r Reason) String() string {
 // Usage is what a request would take.
 type Usage struct {
 	Samples, Bytes, Requests int
+	// HoldsOld: some of the samples were old when they came, and have to be kept by their sender when they are refused.
+	HoldsOld bool
 }
 
 // A Verdict says what becomes of a request.

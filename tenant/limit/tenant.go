@@ -99,7 +99,7 @@ func (t *Tenant) Enter() error {
 // Leave ends a request.
 func (t *Tenant) Leave() { t.inFlight.Add(-1) }
 
-// Admit decides on a request that is about to be stored, as one. old says that its samples were old when they came. A request that
+// Admit decides on a request that is about to be stored, as one. old says that all its samples were old when they came. A request that
 // is refused is charged nothing; one that is taken and is not stored after all has to be given back with Undo.
 func (t *Tenant) Admit(now time.Time, u Usage, old bool) Verdict {
 	wants := u.amounts()
@@ -247,7 +247,7 @@ func (t *Tenant) refuse(u Usage, old bool, exceeded int, wait time.Duration) Ver
 	wants := u.amounts()
 	p := t.profile.Load()
 	err := &refusal{kind: ErrLimit, profile: p, reason: Reason(exceeded), value: int(wants[exceeded]), wait: wait}
-	if old {
+	if old || u.HoldsOld {
 		err.kind = ErrLimitOld
 	}
 	t.note(Reason(exceeded), u.Samples, err)

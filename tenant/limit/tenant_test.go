@@ -80,6 +80,9 @@ func TestOldSamplesGoToBulkAndTakeNothingFromMain(t *testing.T) {
 	if !errors.Is(v.Err, ErrLimitOld) || errors.Is(v.Err, ErrLimit) {
 		t.Errorf("old samples above the hard limit: %v, want ErrLimitOld", v.Err)
 	}
+	if v := te.Admit(c.now, Usage{Samples: 2, HoldsOld: true}, false); !errors.Is(v.Err, ErrLimitOld) {
+		t.Errorf("an old sample among fresh ones, above the hard limit: %v, want ErrLimitOld", v.Err)
+	}
 	v = s.send(te, c.now, 1, false)
 	if !errors.Is(v.Err, ErrLimit) || errors.Is(v.Err, ErrLimitOld) {
 		t.Errorf("fresh samples above the hard limit: %v, want ErrLimit", v.Err)
