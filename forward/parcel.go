@@ -120,7 +120,7 @@ func (p *parcel) visit(permit permit) *failure {
 				f.fleet.answered(permit)
 				took = true
 			}
-			if p.strange {
+			if p.strange || v.node != p.home {
 				v.node.circle.add(p.pending[:n])
 			}
 			p.taken(n, permit.ticket)
