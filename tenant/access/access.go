@@ -29,6 +29,8 @@ type Directory interface {
 	Lookup(ctx context.Context, c directory.Credential) (*directory.Answer, error)
 	LookupLabel(ctx context.Context, label string, value []byte) (*tenant.Profile, error)
 	Invalidate(id tenant.ID)
+	// Timeout is how long the look-ups wait at most.
+	Timeout() time.Duration
 }
 
 // A Verifier knows whose JSON Web Tokens are; *token.Verifier is one.

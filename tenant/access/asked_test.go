@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -70,6 +71,8 @@ func (d *desk) LookupLabel(_ context.Context, label string, value []byte) (*tena
 	}
 	return nil, tenant.ErrUnnamed
 }
+
+func (d *desk) Timeout() time.Duration { return 2 * time.Second }
 
 func (d *desk) Invalidate(id tenant.ID) { d.invalidated = append(d.invalidated, id) }
 
@@ -261,5 +264,20 @@ func TestAChallengeNamesBothSchemes(t *testing.T) {
 	Challenge(h)
 	if got := fmt.Sprint(h.Values("WWW-Authenticate")); got != `[Basic realm="ingestgw", charset="UTF-8" Bearer]` {
 		t.Error(got)
+	}
+}
+
+func TestOnlyAMappingThatAsksTheDirectoryIsPatient(t *testing.T) {
+	d := new(desk)
+	for values, want := range map[directory.Values]time.Duration{directory.ByNumber: 0, directory.ByTable: 0, directory.ByDirectory: d.Timeout()} {
+		for _, dir := range []Directory{d, nil} {
+			m := &mapped{naming: &directory.Naming{Labels: []string{"org"}, Values: values}, directory: dir}
+			if dir == nil {
+				want = 0
+			}
+			if got := m.Patience(); got != want {
+				t.Errorf("values by %v, directory %v: patient for %v, want %v", values, dir, got, want)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/ingestgw/ingestgw/tenant"
 	"github.com/ingestgw/ingestgw/tenant/directory"
@@ -26,6 +27,14 @@ type profiles interface {
 }
 
 func (m *mapped) Labels() []string { return m.naming.Labels }
+
+// Patience is how long Find waits at most for the directory; 0 when it asks nobody.
+func (m *mapped) Patience() time.Duration {
+	if m.naming.Values != directory.ByDirectory || m.directory == nil {
+		return 0
+	}
+	return m.directory.Timeout()
+}
 
 // Find allocates nothing for tenants that were found before.
 func (m *mapped) Find(ctx context.Context, values ...[]byte) (*tenant.Profile, error) {

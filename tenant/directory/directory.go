@@ -141,6 +141,9 @@ func (d *Directory) Lookup(ctx context.Context, c Credential) (*Answer, error) {
 	}
 }
 
+// Timeout is how long Lookup and LookupLabel wait at most.
+func (d *Directory) Timeout() time.Duration { return d.cfg.Timeout }
+
 // LookupLabel returns the tenant for which a value of a label stands, for Naming with ByDirectory. The error wraps
 // tenant.ErrUnnamed when the directory does not know the value, and tenant.ErrUnavailable as with Lookup. The value is not kept.
 func (d *Directory) LookupLabel(ctx context.Context, label string, value []byte) (*tenant.Profile, error) {
