@@ -64,7 +64,6 @@ var answers = []answer{
 	{is: errSnappy, label: "malformed", status: http.StatusBadRequest},
 	{is: errChunks, label: "malformed", status: http.StatusBadRequest},
 	{is: remotewrite.ErrMalformed, label: "malformed", status: http.StatusBadRequest},
-	{is: remotewrite.ErrInvalidSeries, label: "invalid_series", status: http.StatusBadRequest},
 	{is: remotewrite.ErrTooManySeries, label: "too_large", status: http.StatusBadRequest},
 	{is: remotewrite.ErrTooLarge, label: "too_large", status: http.StatusBadRequest},
 	{is: errBudget, label: "memory_spent", status: http.StatusServiceUnavailable, retry: 5 * time.Second},

@@ -22,6 +22,7 @@ const snappyRatio = 22
 // A decoder is the scratch space for one request being decoded, checked and rewritten.
 type decoder struct {
 	scan    remotewrite.Scanner
+	invalid invalids // series of the message that were taken out of it
 	judge   judge
 	divider remotewrite.Divider
 	message []byte // decompressed
@@ -106,21 +107,27 @@ func (s *Server) checkOne(ctx context.Context, from *origin, buf *bodyBuffer, si
 		return checked{}, err
 	}
 	defer s.decoders.put(dec)
-	message, counts, err := s.decode(dec, buf.b, size)
-	if err != nil || counts.Series == 0 && counts.Metadata == 0 {
+	dec.invalid = invalids{}
+	message, counts, err := s.decode(dec, buf.b, size, dec.invalid.note)
+	if err != nil {
 		return checked{}, err
 	}
-	msg = checked{counts: counts, refused: refusals{total: counts.Series}}
-	p := part{of: from.tenant, payload: message, decoded: size, sent: len(buf.b), counts: counts}
+	msg = checked{counts: counts, refused: refusals{total: counts.Series + dec.invalid.series, invalid: dec.invalid}}
+	if counts.Series == 0 && counts.Metadata == 0 {
+		msg.refused.tell(from.tenant, from.received, s.cfg)
+		return msg, nil
+	}
+	p := part{of: from.tenant, payload: message, decoded: len(message), sent: len(buf.b), counts: counts}
 	if err := p.admit(from.sender.Tenant, from.received); err != nil {
 		return checked{}, err
 	}
+	msg.refused.tell(from.tenant, from.received, s.cfg)
 	msg.parts = []part{p}
 	changed, err := dec.change(&msg.parts[0], from, &msg.refused, h)
 	if err != nil {
 		return msg, err
 	}
-	if !changed && len(buf.b) <= s.gather.MaxPayload(p.tags) {
+	if !changed && dec.invalid.series == 0 && len(buf.b) <= s.gather.MaxPayload(p.tags) {
 		msg.parts[0].payload = buf.b
 		return msg, nil
 	}
@@ -135,7 +142,7 @@ func (dec *decoder) change(p *part, from *origin, refused *refusals, h *hold) (c
 		p.of.Reserved(p.counts.Reserved)
 	}
 	found := dec.judge.judge(p, entrusted, from.received)
-	found.why.tell(p.of, from.received)
+	found.why.tell(p.of, from.received, dec.judge.cfg)
 	refused.add(&found.why)
 	if !found.changes() && p.counts.Reserved == 0 {
 		return false, nil
@@ -154,8 +161,11 @@ func (dec *decoder) change(p *part, from *origin, refused *refusals, h *hold) (c
 	return true, nil
 }
 
-// decode decompresses the body and walks all of the message.
-func (s *Server) decode(dec *decoder, body []byte, size int) (message []byte, counts remotewrite.Counts, err error) {
+// decode decompresses the body and walks all of the message, which it returns without its invalid series. Those it gives to invalid, see
+// remotewrite.Scanner.Sift.
+func (s *Server) decode(dec *decoder, body []byte, size int, invalid func(remotewrite.View, func() *remotewrite.Error)) (
+	message []byte, counts remotewrite.Counts, err error,
+) {
 	if cap(dec.message) < size {
 		dec.message = make([]byte, size)
 	}
@@ -163,7 +173,7 @@ func (s *Server) decode(dec *decoder, body []byte, size int) (message []byte, co
 	if err != nil {
 		return nil, counts, fmt.Errorf("%w of %d bytes: %w", errSnappy, len(body), err)
 	}
-	if counts, err = dec.scan.Scan(message, s.valid); err != nil {
+	if message, counts, err = dec.scan.Sift(message, s.valid, invalid); err != nil {
 		return nil, counts, nameLimit(err)
 	}
 	return message, counts, nil

@@ -303,7 +303,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"a series with no name": {
 			body:   snappy.Encode(nil, (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: []prompb.Label{{Name: "a", Value: "b"}}, Samples: []prompb.Sample{{}}}}}).MarshalProtobuf(nil)),
-			status: 400, answer: "invalid_series", says: "__name__",
+			status: 400, answer: "series_refused", says: "the only series of the request breaks a rule: invalid series: series 0, byte 2: no __name__",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

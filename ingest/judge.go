@@ -1,18 +1,11 @@
 package ingest
 
 import (
-	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 	"github.com/ingestgw/ingestgw/tenant"
-	"github.com/ingestgw/ingestgw/tenant/limit"
 )
-
-// errRefusedSeries: some series of a request were refused, and the others were stored. They are not to be sent again.
-var errRefusedSeries = errors.New("series refused")
 
 // A judge decides which series of a message stay. Its memory is used again for the next one.
 type judge struct {
@@ -35,28 +28,6 @@ type judgement struct {
 // changes says whether the message does not stay as it is.
 func (j judgement) changes() bool { return j.leftOut > 0 || j.tagged }
 
-// Refusals are series that are left out, by reason.
-type refusals struct {
-	total   int // series in the request, whatever became of them
-	rule    tally
-	active  tally
-	labels  tally
-	long    tally
-	forged  tally // they name a tenant
-	unnamed tally
-	example error // of an unnamed one
-	above   tally // of tenants of which nothing is stored, while of others it is
-	flood   error // why of one of those
-}
-
-type tally struct{ series, samples int }
-
-func (t *tally) add(v remotewrite.View) {
-	samples, histograms := v.Samples()
-	t.series++
-	t.samples += samples + histograms
-}
-
 // judge decides on the series of p, whose payload is the message as it was sent. entrusted: its sender may name tenants.
 func (j *judge) judge(p *part, entrusted bool, received time.Time) (found judgement) {
 	profile := p.profile
@@ -70,6 +41,7 @@ func (j *judge) judge(p *part, entrusted bool, received time.Time) (found judgem
 	if !crowded && !long && !limited && !forged && len(profile.Drop) == 0 {
 		return found
 	}
+	found.why.total = p.counts.Series
 	for series := range remotewrite.Series(p.payload) {
 		j.view = series
 		var reason *tally
@@ -83,7 +55,7 @@ func (j *judge) judge(p *part, entrusted bool, received time.Time) (found judgem
 		case long && j.tooLong():
 			reason = &found.why.long
 		case limited && !p.of.Series(j.view.Hash(), received):
-			reason = &found.why.active
+			reason, found.why.full = &found.why.active, profile
 		}
 		j.out = append(j.out, reason != nil)
 		if reason != nil {
@@ -147,48 +119,4 @@ func (j *judge) carryOut(p *part, found judgement, space []byte) {
 	message, done := j.edit.Apply(space, p.payload)
 	p.payload, p.decoded, p.counts = message, len(message), done.Kept
 	j.edit.Tags, j.edit.Drop = tags, nil
-}
-
-// tell counts what was refused of p's tenant.
-func (r *refusals) tell(t *limit.Tenant, received time.Time) {
-	for _, one := range [...]struct {
-		tally
-		reason limit.Reason
-	}{{r.rule, limit.Rule}, {r.active, limit.Series}, {r.labels, limit.Invalid}, {r.long, limit.Invalid}, {r.forged, limit.Reserved}} {
-		if one.series > 0 {
-			t.Refused(received, one.reason, one.samples, nil)
-		}
-	}
-}
-
-// add counts what was refused elsewhere in the same request.
-func (r *refusals) add(o *refusals) {
-	for _, one := range [...]struct{ to, from *tally }{
-		{&r.rule, &o.rule}, {&r.active, &o.active}, {&r.labels, &o.labels}, {&r.long, &o.long}, {&r.forged, &o.forged},
-		{&r.unnamed, &o.unnamed},
-	} {
-		one.to.series += one.from.series
-		one.to.samples += one.from.samples
-	}
-}
-
-// err says what was refused, nil when nothing was: what fits a rule was not refused, only dropped.
-func (r *refusals) err(cfg Config) error {
-	var texts []string
-	say := func(t tally, format string, args ...any) {
-		if t.series > 0 {
-			texts = append(texts, fmt.Sprintf("%d "+format, append([]any{t.series}, args...)...))
-		}
-	}
-	say(r.active, "would be new, and the tenant's plan has no room for more within the hour (active_series)")
-	say(r.labels, "have more than %d labels, tags included (INGESTGW_INGEST_MAX_LABELS)", cfg.MaxLabels)
-	say(r.long, "have a label whose name is longer than %d bytes or whose value is longer than %d (INGESTGW_INGEST_MAX_LABEL_NAME, "+
-		"_VALUE)", cfg.MaxLabelName, cfg.MaxLabelValue)
-	say(r.forged, "have labels that name a tenant, such as %s, which this credential may not do (INGESTGW_INGEST_RESERVED)", tenant.Reserved[0])
-	say(r.above, "are of tenants that send too much, such as: %v", r.flood)
-	say(r.unnamed, "belong to no tenant that this credential may write for, such as: %v", r.example)
-	if len(texts) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: of %d series %s; the others are stored", errRefusedSeries, r.total, strings.Join(texts, ", "))
 }

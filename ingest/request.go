@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,12 +154,28 @@ func (s *Server) store(ctx context.Context, from *origin, msg checked, held *hol
 	}
 	all.Wait()
 	err := worst(append(errs, msg.limited))
-	for i := range errs {
-		if err != nil && errs[i] == nil {
-			msg.parts[i].giveBack(err) // it is stored, and comes again with the others
-		}
+	if err != nil {
+		giveStoredBack(msg.parts, errs)
 	}
 	return err
+}
+
+// errComesAgain is told of a tenant of which all is stored. What was wrong with another's is not its business.
+var errComesAgain = errors.New("stored, but comes again: another part of the request was not taken")
+
+// giveStoredBack is for those of the parts that are stored, and come again with the others. errs are what the parts were answered.
+func giveStoredBack(parts []part, errs []error) {
+	why := map[*limit.Tenant]error{}
+	for i := range parts {
+		if errs[i] != nil {
+			why[parts[i].of] = errs[i]
+		}
+	}
+	for i := range parts {
+		if errs[i] == nil {
+			parts[i].giveBack(cmp.Or(why[parts[i].of], errComesAgain))
+		}
+	}
 }
 
 // append returns when p is durable. What is not counts no longer against its tenant's limits, as its sender will send it again.

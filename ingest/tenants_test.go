@@ -184,7 +184,7 @@ func TestTagsAreWrittenIntoSeriesThatHaveNoRoomForMoreLabels(t *testing.T) {
 	if resp.StatusCode != 400 || g.requests(t, "series_refused") != 1 || resp.Header.Get("Retry-After") != "" {
 		t.Errorf("got %s %q", resp.Status, text)
 	}
-	for _, want := range []string{"of 3 series 1 have more than 4 labels", "INGESTGW_INGEST_MAX_LABELS", "the others are stored"} {
+	for _, want := range []string{"of 3 series 1 has more than 4 labels", "INGESTGW_INGEST_MAX_LABELS", "the others are stored"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q does not say %q", text, want)
 		}
@@ -202,7 +202,7 @@ func TestSeriesThatVminsertWouldDropAreRefusedAndTheirNeighboursStored(t *testin
 		"a long value":    named("m", "a", strings.Repeat("v", 301)),
 	} {
 		g.shelf.blocks = nil
-		if resp, text := g.sendAs(t, "one", freshly(series, named("neighbour"))); resp.StatusCode != 400 || !strings.Contains(text, "of 2 series 1 have") {
+		if resp, text := g.sendAs(t, "one", freshly(series, named("neighbour"))); resp.StatusCode != 400 || !strings.Contains(text, "of 2 series 1 has") {
 			t.Errorf("%s: got %s %q", name, resp.Status, text)
 		}
 		g.want(t, "1:0 __name__=neighbour {}")
@@ -356,7 +356,7 @@ func TestTrustedSendersNameTenantsInTheirData(t *testing.T) {
 func TestSeriesOfNoTenantAreRefusedAndNeverGoTo0(t *testing.T) {
 	g := inWorld(t, defaults(), &shelf{})
 	resp, text := g.sendAs(t, "hosts", freshly(named("a", "org", "acme"), named("b"), named("c", "org", "nobody"), named("d", "vm_account_id", "5")))
-	if resp.StatusCode != 400 || !strings.Contains(text, "of 4 series 3 belong to no tenant") || !strings.Contains(text, "org") {
+	if resp.StatusCode != 400 || !strings.Contains(text, "of 4 series 3 of no tenant") || !strings.Contains(text, "org") {
 		t.Errorf("got %s %q", resp.Status, text)
 	}
 	g.want(t, "1:0 __name__=a,org=acme {}")
@@ -413,7 +413,7 @@ func TestLimitOfOneTenantDoesNotKeepTheOthersInTheSameBody(t *testing.T) {
 		t.Fatalf("within the burst: got %s %q", resp.Status, text)
 	}
 	resp, text := g.sendAs(t, "hosts", mixed())
-	if resp.StatusCode != 400 || !strings.Contains(text, "300 are of tenants that send too much") || !strings.Contains(text, "5:0") {
+	if resp.StatusCode != 400 || !strings.Contains(text, "300 of tenants that send too much") || !strings.Contains(text, "5:0") {
 		t.Errorf("got %s %q", resp.Status, text)
 	}
 	if got := lanes.samples(); got[buffer.Main]+got[buffer.Bulk] != 302 {
@@ -438,8 +438,8 @@ func TestWhatComesAgainBecauseOfAnotherTenantCountsOnce(t *testing.T) {
 		}
 	}
 	d, _ := g.limits.Describe(one)
-	if d.Refused["unavailable"].Requests != 5 {
-		t.Errorf("the neighbour's part was given back %d times, want 5", d.Refused["unavailable"].Requests)
+	if d.Refused["unavailable"].Requests != 5 || d.LastError != errComesAgain.Error() {
+		t.Errorf("the neighbour's part was given back %d times, want 5; last error %q, which has to be neutral", d.Refused["unavailable"].Requests, d.LastError)
 	}
 }
 

@@ -86,6 +86,19 @@ func TestSiftOfAValidMessageIsScan(t *testing.T) {
 	}
 }
 
+func TestOnceTellsWhichLabelsStandTwice(t *testing.T) {
+	series := remotewrite.View(join(labels("a", "1", "b", "2", "a", "1", "c", ""), up))
+	for name, want := range map[string]string{"a": "false", "b": `true "2"`, "c": `true ""`, "d": `true ""`} {
+		got := "false"
+		if value, ok := series.Once(name); ok {
+			got = fmt.Sprintf("true %q", value)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // What Sift keeps passes Scan, and is the message without the series that do not pass it alone.
 func FuzzSiftKeepsWhatIsValid(f *testing.F) { fuzz(f, checkSift) }
 

@@ -23,6 +23,22 @@ func (v View) Get(name string) []byte {
 	return nil
 }
 
+// Once is Get for a series that Sift has taken out: ok is false when it has several labels of that name.
+func (v View) Once(name string) (value []byte, ok bool) {
+	found := 0
+	for i := 0; i < len(v); {
+		f := mustStep(v, i)
+		if f.number() == seriesLabels {
+			if n, text := mustReadLabel(v[f.from:f.to:f.to]); string(n) == name {
+				value = text
+				found++
+			}
+		}
+		i = f.to
+	}
+	return value, found <= 1
+}
+
 // Labels is how many labels the series has, counted as Counts.Labels is.
 func (v View) Labels() int {
 	s := must(new(relabel).survey(v))
