@@ -17,8 +17,9 @@ const (
 	// strangerWait is for how long a request with new tenants waits for its node while others have room: longer than homeWait, as
 	// there may be many in the line, and what they cost would be spent at another node too.
 	strangerWait = 10 * time.Second
-	// maxStrangers is how many such requests of one partition may wait while it goes on.
-	maxStrangers = 200
+	// maxStrangers is how many such requests of one partition may wait while it goes on: those of a million tenants, if what is read
+	// ahead (INGESTGW_FORWARD_READ_AHEAD) may be as much.
+	maxStrangers = 4000
 	// maxKnown is how many tenants of a node are remembered. When there are more all are forgotten; they are soon known again.
 	maxKnown = 2_000_000
 )
