@@ -124,10 +124,14 @@ func start(t testing.TB, cfg Config, budget int64, store buffer.Store) *gateway 
 
 func startWith(t testing.TB, cfg Config, who Access, budget int64, store buffer.Store) *gateway {
 	t.Helper()
+	return startLogging(t, cfg, who, budget, store, slog.New(slog.DiscardHandler))
+}
+
+func startLogging(t testing.TB, cfg Config, who Access, budget int64, store buffer.Store, log *slog.Logger) *gateway {
+	t.Helper()
 	g := &gateway{reg: prometheus.NewRegistry(), budget: memory.NewBudget(budget)}
 	g.shelf, _ = store.(*shelf)
 	gather := buffer.NewGatherer(store, buffer.Config{Linger: 5 * time.Millisecond, AppendTimeout: time.Hour}, g.reg)
-	log := slog.New(slog.DiscardHandler)
 	var err error
 	g.limits = limit.New(limit.Config{Idle: 2 * time.Hour, Top: 5, ShareEvery: time.Second}, log, g.reg)
 	if g.Server, err = New(cfg, who, g.limits, gather, g.budget, log, g.reg); err != nil {

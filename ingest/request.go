@@ -57,8 +57,10 @@ func (o *origin) String() string {
 	switch {
 	case o.sender == nil:
 		return ""
-	case o.sender.Tenant == nil:
+	case o.sender.Mapping != nil:
 		return "multitenant"
+	case o.sender.Tenant == nil: // refused before it was known
+		return ""
 	}
 	return o.sender.Tenant.ID.String()
 }

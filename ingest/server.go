@@ -35,7 +35,8 @@ const (
 
 // An Access finds out who sends. *access.Access is one.
 type Access interface {
-	// Identify says who sends the request, of whose tenant its path says path. The error is one that the answers know.
+	// Identify says who sends the request, of whose tenant its path says path. The error is one that the answers know; the Sender beside it
+	// is nil, or says whose credential it was.
 	Identify(ctx context.Context, r *http.Request, path access.Name) (*tenant.Sender, error)
 }
 

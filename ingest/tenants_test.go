@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,11 @@ credentials:
 // inWorld runs a Server for the tenants of the world.
 func inWorld(t *testing.T, cfg Config, store buffer.Store) *gateway {
 	t.Helper()
+	return startWith(t, cfg, accessToWorld(t), 64<<20, store)
+}
+
+func accessToWorld(t *testing.T) *access.Access {
+	t.Helper()
 	text := world
 	for _, name := range []string{"one", "tagged", "dropping", "narrow", "slow", "alone", "hosts", "agent"} {
 		hash := sha256.Sum256([]byte("token-" + name))
@@ -57,7 +63,7 @@ func inWorld(t *testing.T, cfg Config, store buffer.Store) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startWith(t, cfg, who, 64<<20, store)
+	return who
 }
 
 // sendAs posts a message with the token of a credential.
@@ -147,6 +153,60 @@ func TestCredentialDecidesTheTenant(t *testing.T) {
 		}
 	}
 	g.want(t, "1:0 __name__=m {}", "1:0 __name__=m {}", "1:0 __name__=m {}")
+}
+
+// The log says whose credential it was that was used for what it may not do.
+func TestWhoIsRefusedIsLoggedByName(t *testing.T) {
+	var lines lockedBuffer
+	g := startLogging(t, defaults(), accessToWorld(t), 64<<20, &shelf{}, slog.New(slog.NewTextHandler(&lines, nil)))
+	for _, c := range []struct {
+		path, token string
+		status      int
+		want        []string
+	}{
+		{"/insert/2:0/prometheus/api/v1/write", "one", 403, []string{"tenant=1:0", "credential=one", "answer=forbidden"}},
+		{"/insert/multitenant/prometheus/api/v1/write", "one", 403, []string{"tenant=1:0", "credential=one"}},
+		{"/insert/77:0/prometheus/api/v1/write", "hosts", 403, []string{`tenant=""`, "credential=hosts"}},
+		{"/api/v1/write", "nobody", 401, []string{`tenant=""`, `credential=""`}},
+	} {
+		lines.Reset()
+		resp, text := g.post(t, c.path, body(1), "Authorization", "Bearer token-"+c.token)
+		if resp.StatusCode != c.status {
+			t.Errorf("%s: got %s %q", c.path, resp.Status, text)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(lines.String(), want) {
+				t.Errorf("%s: %s does not say %s", c.path, lines.String(), want)
+			}
+		}
+	}
+	if d, ok := g.limits.Describe(tenant.ID{Account: 1}); ok {
+		t.Errorf("it counts as the tenant's: %+v", d)
+	}
+}
+
+// A lockedBuffer is for a logger.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Buffer.Reset()
 }
 
 func TestWhoIsNotLetInIsNotListenedTo(t *testing.T) {

@@ -98,7 +98,8 @@ func Challenge(h http.Header) {
 }
 
 // Identify says who sends r, of whose tenant the path says path, before the body is read. The error wraps one of those in tenant;
-// its text may be told to the sender.
+// its text may be told to the sender. Beside an error the Sender says whose credential it was, for logs, and allows nothing: it is nil when
+// that is not known, and has a Tenant when the credential is for no other.
 func (a *Access) Identify(ctx context.Context, r *http.Request, path Name) (*tenant.Sender, error) {
 	sender, err := a.identify(ctx, r, path)
 	a.metrics.identified(err)
@@ -115,9 +116,13 @@ func (a *Access) identify(ctx context.Context, r *http.Request, path Name) (*ten
 	}
 	name, err := nameOf(r.Header, path)
 	if err != nil {
-		return nil, err
+		return who.owner(), err
 	}
-	return who.allow(name)
+	sender, err := who.allow(name)
+	if err != nil {
+		return who.owner(), err
+	}
+	return sender, nil
 }
 
 // believe takes a request's word for whose it is.
@@ -145,6 +150,8 @@ func (a *Access) believe(h http.Header, path Name) (*tenant.Sender, error) {
 // An allower is a credential that is known.
 type allower interface {
 	allow(n Name) (*tenant.Sender, error)
+	// owner is whose it is, whatever a request names.
+	owner() *tenant.Sender
 }
 
 // What senders hear. It is the same whatever was wrong with a credential.

@@ -58,6 +58,13 @@ type credential struct {
 	kind    kind
 }
 
+func (c *credential) owner() *tenant.Sender {
+	if c.several != nil {
+		return c.several.owner()
+	}
+	return &c.sender
+}
+
 func (c *credential) allow(n Name) (*tenant.Sender, error) {
 	if c.several != nil {
 		return c.several.allow(n)

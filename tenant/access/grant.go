@@ -51,6 +51,15 @@ func (g *grant) allow(n Name) (*tenant.Sender, error) {
 		tenant.ErrUnnamed, g.name, len(g.senders))
 }
 
+func (g *grant) owner() *tenant.Sender {
+	if len(g.senders) == 1 {
+		for _, s := range g.senders {
+			return s
+		}
+	}
+	return &tenant.Sender{Credential: g.name}
+}
+
 func (g *grant) allowTrusted(n Name) (*tenant.Sender, error) {
 	if !n.Given || n.Multitenant {
 		return g.trusted, nil
