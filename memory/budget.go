@@ -77,6 +77,16 @@ func (b *Budget) Release(n int64) {
 	b.grant()
 }
 
+// SetLimit makes limit the bytes that may be taken at one time from now on, more or fewer than before. It takes nothing from
+// those who hold some: while they hold more than limit nothing else is granted, and who waits goes on waiting. When limit has
+// grown, those who wait get theirs at once, in the order in which they came.
+func (b *Budget) SetLimit(limit int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limit = limit
+	b.grant()
+}
+
 // Register shows the budget's size and use as metrics with the label budget=name.
 func (b *Budget) Register(reg prometheus.Registerer, name string) {
 	gauge := func(metric, help string, value func() int64) {
@@ -85,7 +95,7 @@ func (b *Budget) Register(reg prometheus.Registerer, name string) {
 		}, func() float64 { return float64(value()) }))
 	}
 	gauge("ingestgw_memory_budget_bytes", "Bytes that the holders of this budget may have in memory at one time. It follows from "+
-		"INGESTGW_MEMORY_LIMIT.", b.Limit)
+		"INGESTGW_MEMORY_LIMIT, and is less while ingestgw_memory_pressed is not 0.", b.Limit)
 	gauge("ingestgw_memory_budget_used_bytes", "Bytes of this budget that are held now. At the size of the budget, requests are "+
 		"refused with 503, or reading from the buffer waits.", b.Used)
 }
