@@ -1,17 +1,16 @@
-// Package memory sets GOGC and the memory limit, and hands out the budgets of bytes that the process may hold.
+// Package memory sets GOGC and the memory limit, hands out the budgets of bytes that the process may hold, and watches what
+// garbage collection costs.
 package memory
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"runtime/debug"
 	"strconv"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
@@ -28,31 +27,50 @@ const (
 	readAheadBytes = 64 << 20
 )
 
-// State is what is in force, and why.
+// State is a garbage collection target and a memory limit, and why it is these.
 type State struct {
 	// Limit is the memory limit in bytes; 0 is none.
-	Limit int64
+	Limit int64 `json:"limit"`
 	// LimitFrom says who decided on it, such as "90% of the container's limit of 2GiB".
-	LimitFrom string
-	// GOGC is in per cent; -1 is off.
-	GOGC int
+	LimitFrom string `json:"limit_from"`
+	// GOGC is the garbage collection target.
+	GOGC Percent `json:"gogc"`
 	// GOGCFrom says who decided on it, such as "the variable GOGC".
-	GOGCFrom string
+	GOGCFrom string `json:"gogc_from"`
 }
 
-// Apply decides as Decide does, sets what it decided on, and logs it.
-func Apply(cfg Config, log *slog.Logger) (State, error) {
-	s, err := Decide(cfg)
+// Percent is a GOGC that Go was told: per cent from 0 up; -1 is off. As JSON it is a number or "off".
+type Percent int
+
+// MarshalJSON writes a number or "off".
+func (p Percent) MarshalJSON() ([]byte, error) {
+	if p < 0 {
+		return []byte(`"off"`), nil
+	}
+	return strconv.AppendInt(nil, int64(p), 10), nil
+}
+
+// UnmarshalJSON is the inverse of MarshalJSON.
+func (p *Percent) UnmarshalJSON(text []byte) error {
+	if string(text) == `"off"` {
+		*p = -1
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 31)
 	if err != nil {
-		return State{}, err
+		return fmt.Errorf("%s: want a number of per cent, or \"off\"", text)
 	}
-	debug.SetGCPercent(s.GOGC)
+	*p = Percent(n)
+	return nil
+}
+
+// same says whether two states ask the same of Go, for whatever reason.
+func (s State) same(t State) bool { return s.Limit == t.Limit && s.GOGC == t.GOGC }
+
+// put sets Go's own figures.
+func put(s State) {
+	debug.SetGCPercent(int(s.GOGC))
 	debug.SetMemoryLimit(orMax(s.Limit))
-	log.Info("memory settings in force", "gogc", s.gogc(), "gogc_from", s.GOGCFrom, "limit", s.limit(), "limit_from", s.LimitFrom)
-	if why := s.Doubt(cfg); why != "" {
-		log.Warn(why)
-	}
-	return s, nil
 }
 
 // Doubt says why what is in force is not what cfg asked for; it is empty when it is.
@@ -64,41 +82,51 @@ func (s State) Doubt(cfg Config) string {
 		cfg.Limit)
 }
 
-// Decide says what Apply would set. The error is about a container limit that is asked for and cannot be read.
+// Decide says what New would set. The error is about a container limit that is asked for and cannot be read.
 func Decide(cfg Config) (State, error) { return decide(cfg, memlimit.FromCgroup) }
 
 func decide(cfg Config, container memlimit.Provider) (State, error) {
+	return around{container: container, goLimit: debug.SetMemoryLimit(-1)}.decide(cfg.GOGC, cfg.Limit)
+}
+
+// around is what decides where settings are auto.
+type around struct {
+	container memlimit.Provider
+	// goLimit is what Go has read from GOMEMLIMIT. It can be asked for only until something else is set.
+	goLimit int64
+}
+
+func (a around) decide(g GOGC, l Limit) (State, error) {
 	var s State
-	s.GOGC, s.GOGCFrom = decideGOGC(cfg.GOGC)
+	s.GOGC, s.GOGCFrom = decideGOGC(g)
 	var err error
-	s.Limit, s.LimitFrom, err = decideLimit(cfg.Limit, container)
+	s.Limit, s.LimitFrom, err = a.decideLimit(l)
 	return s, err
 }
 
-func decideGOGC(g GOGC) (int, string) {
+func decideGOGC(g GOGC) (Percent, string) {
 	if g != 0 {
-		return int(g), "INGESTGW_MEMORY_GOGC"
+		return Percent(g), "INGESTGW_MEMORY_GOGC"
 	}
 	value := os.Getenv("GOGC")
 	if value == "off" {
 		return -1, "the variable GOGC"
 	}
 	if n, err := strconv.ParseInt(value, 10, 32); err == nil {
-		return int(n), "the variable GOGC"
+		return Percent(max(-1, n)), "the variable GOGC"
 	}
 	return 100, "Go's default"
 }
 
-func decideLimit(l Limit, container memlimit.Provider) (limit int64, from string, err error) {
+func (a around) decideLimit(l Limit) (limit int64, from string, err error) {
 	if l.Auto {
 		if os.Getenv("GOMEMLIMIT") != "" {
-			// Go has read it; asking with -1 changes nothing.
-			return orZero(debug.SetMemoryLimit(-1)), "the variable GOMEMLIMIT", nil
+			return orZero(a.goLimit), "the variable GOMEMLIMIT", nil
 		}
-		return shareOfContainer(autoPercent, container)
+		return shareOfContainer(autoPercent, a.container)
 	}
 	if l.Percent > 0 {
-		return shareOfContainer(l.Percent, container)
+		return shareOfContainer(l.Percent, a.container)
 	}
 	return int64(l.Bytes), "INGESTGW_MEMORY_LIMIT", nil
 }
@@ -138,7 +166,7 @@ func (s State) gogc() string {
 	if s.GOGC < 0 {
 		return "off"
 	}
-	return strconv.Itoa(s.GOGC)
+	return strconv.Itoa(int(s.GOGC))
 }
 
 func (s State) limit() string {
@@ -148,7 +176,7 @@ func (s State) limit() string {
 	return settings.Bytes(s.Limit).String()
 }
 
-// String says in one line what is in force and why.
+// String says in one line what it is and why.
 func (s State) String() string {
 	return fmt.Sprintf("GOGC %s (%s), memory limit %s (%s)", s.gogc(), s.GOGCFrom, s.limit(), s.LimitFrom)
 }
@@ -165,16 +193,4 @@ func (s State) share(percent, without int64) int64 {
 		return without
 	}
 	return s.Limit / 100 * percent
-}
-
-// Register shows the state as metrics.
-func (s State) Register(reg prometheus.Registerer) {
-	gauge := func(name, help string, value float64) {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		g.Set(value)
-		reg.MustRegister(g)
-	}
-	gauge("ingestgw_memory_limit_bytes", "Memory that Go tries to stay below (INGESTGW_MEMORY_LIMIT); 0 is no limit.", float64(s.Limit))
-	gauge("ingestgw_memory_gogc_percent",
-		"Garbage collection target (INGESTGW_MEMORY_GOGC); -1 is off. Small values cost much CPU.", float64(s.GOGC))
 }

@@ -45,15 +45,16 @@ type gateway struct {
 	knowing *part       // of tenants
 	taking  *part       // of ingest
 	sending *part       // of forward
+	minding *part       // of memory
 
-	stopSending, stopKnowing context.CancelFunc
-	ended                    chan error // one per part, when it has ended
+	stopSending, stopKnowing, stopMinding context.CancelFunc
+	ended                                 chan error // one per part, when it has ended
 }
 
 // serve runs the gateway until ctx ends or a part of it fails, and stops it. What can be read anew is read anew for each value that
 // reload gets. nil means that it was asked to stop and has stopped in good order.
 func serve(ctx context.Context, cfg *config, log *slog.Logger, reload <-chan os.Signal) error {
-	g := &gateway{log: log, ended: make(chan error, 4)}
+	g := &gateway{log: log, ended: make(chan error, 5)}
 	if err := g.start(cfg); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
 	}
@@ -82,20 +83,19 @@ func (g *gateway) reload() {
 // start builds the parts and lets them run. What it has started when it returns an error, stop stops.
 func (g *gateway) start(cfg *config) error {
 	g.log.Info("starting", "version", version())
-	state, err := memory.Apply(cfg.Memory, g.log)
+	reg := prometheus.NewRegistry()
+	control, err := memory.New(cfg.Memory, g.log, reg)
 	if err != nil {
 		return err
 	}
-	reg := prometheus.NewRegistry()
-	state.Register(reg)
-	requests, readAhead := memory.NewBudget(state.RequestBudget()), memory.NewBudget(cfg.readAhead(state))
-	requests.Register(reg, "requests")
-	readAhead.Register(reg, "read_ahead")
+	requests := control.Budget("requests", memory.State.RequestBudget, cfg.Ingest.Largest(), reg)
+	readAhead := control.Budget("read_ahead", cfg.readAhead, 0, reg)
 	g.warnOfSmallBudget(cfg, requests.Limit())
 
 	if err := g.startStatus(cfg, reg); err != nil {
 		return err
 	}
+	g.startMinding(control)
 	if err := g.openStore(cfg, reg); err != nil {
 		return fmt.Errorf("open the buffer: %w", err)
 	}
@@ -151,6 +151,12 @@ func (g *gateway) startStatus(cfg *config, reg *prometheus.Registry) error {
 	}
 	g.serving = launch("status", g.ended, g.status.Serve)
 	return nil
+}
+
+func (g *gateway) startMinding(control *memory.Control) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stopMinding = cancel
+	g.minding = launch("memory", g.ended, func() error { return control.Run(ctx) })
 }
 
 func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
@@ -225,6 +231,9 @@ func (g *gateway) stop(s schedule) error {
 	}
 	if g.store != nil {
 		step(s.closed, "close the buffer", g.store.Close)
+	}
+	if g.minding != nil {
+		step(s.closed, "stop minding memory", func(ctx context.Context) error { return g.minding.end(ctx, g.stopMinding) })
 	}
 	if g.serving != nil {
 		step(s.end, "finish requests of operators", func(ctx context.Context) error {

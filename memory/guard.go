@@ -1,0 +1,147 @@
+package memory
+
+import "time"
+
+// timing is how long things take until something is done about them. All of it follows from INGESTGW_MEMORY_GC_MAX_TIME.
+type timing struct {
+	every  time.Duration // between samples
+	window time.Duration // of readings
+	trial  time.Duration // above the share until a change is taken back; of load below it until it is good
+	press  time.Duration // of a death spiral until budgets are halved, and halved again
+	calm   time.Duration // without one until they are doubled again
+}
+
+func timingOf(maxTime time.Duration) timing {
+	return timing{every: min(time.Second, maxTime/10), window: maxTime / 3, trial: maxTime, press: maxTime / 6, calm: maxTime}
+}
+
+// maxLevel is how often budgets are halved at most.
+const maxLevel = 3
+
+// Standing is what is known of the values in force.
+type Standing string
+
+// The standings.
+const (
+	// Good: configured, or in force for long enough under load without making collecting too dear.
+	Good Standing = "good"
+	// OnTrial: changed live, and not good yet.
+	OnTrial Standing = "on trial"
+	// Costly: collecting has cost too much for too long. They stay in force if there are no good ones to go back to.
+	Costly Standing = "costly"
+)
+
+// A guard decides what to do about Readings. Its time is that of the Readings it is given.
+type guard struct {
+	timing
+	maxShare float64
+
+	inForce  State
+	good     *State // the last values that were good; nil when there are none
+	standing Standing
+	since    time.Time // the values are in force
+
+	last   time.Time
+	above  time.Time     // since when collecting has cost too much; zero when it does not
+	loaded time.Duration // under load without that
+
+	level int       // how often budgets are halved
+	tight time.Time // since when there is a death spiral, or it led to a step; zero when there is none
+	eased time.Time // since when there is none, or that led to a step; zero when there is one
+}
+
+func newGuard(t timing, maxShare float64, now time.Time, configured State) *guard {
+	return &guard{timing: t, maxShare: maxShare, inForce: configured, good: &configured, standing: Good, since: now}
+}
+
+// change says that other values are in force from now on.
+func (g *guard) change(now time.Time, s State) {
+	g.inForce, g.since, g.standing = s, now, OnTrial
+	if g.good != nil && g.good.same(s) {
+		g.standing = Good
+	}
+	g.above, g.loaded = time.Time{}, 0
+}
+
+// An action is what a step asks for.
+type action struct {
+	// revert is what has to be put in force again; nil mostly.
+	revert *State
+	// costly says that the values in force have just been found to be, and that there are none to go back to.
+	costly bool
+	// proved says that the values in force have just been found to be good.
+	proved bool
+	// level says that it has changed.
+	level bool
+}
+
+// step takes the reading of now.
+func (g *guard) step(now time.Time, r Reading) action {
+	if !g.last.IsZero() && now.Sub(g.last) > g.window { // nobody knows what was in between
+		g.above, g.tight, g.eased = time.Time{}, time.Time{}, time.Time{}
+	}
+	g.last = now
+	var a action
+	a.level = g.stepLevel(now, r)
+	g.stepTrial(now, r, &a)
+	return a
+}
+
+func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
+	if !r.above(g.maxShare) {
+		g.above = time.Time{}
+		if g.level == 0 { // with smaller budgets anything might do
+			g.loaded += min(r.loaded, now.Sub(g.since)) // a collection tells of all time since the one before it
+		}
+		if g.standing != Good && g.loaded >= g.trial {
+			s := g.inForce
+			g.good, g.standing, a.proved = &s, Good, true
+		}
+		return
+	}
+	g.loaded = 0
+	if g.above.IsZero() {
+		g.above = now
+	}
+	if now.Sub(g.above) < g.trial || g.standing == Costly {
+		return
+	}
+	if g.standing == OnTrial && g.good != nil {
+		a.revert = g.good
+		return
+	}
+	if g.standing == Good {
+		g.good = nil
+	}
+	g.standing, a.costly = Costly, true
+}
+
+// stepLevel halves budgets while there is a death spiral, and doubles them when it is over. Between "it is" and "it is over" nothing
+// happens, so that they do not go up and down.
+func (g *guard) stepLevel(now time.Time, r Reading) (changed bool) {
+	switch {
+	case r.tight(tightLive, g.maxShare):
+		g.eased = time.Time{}
+		if g.tight.IsZero() {
+			g.tight = now
+		}
+		if now.Sub(g.tight) >= g.press && g.level < maxLevel {
+			g.level++
+			g.tight = now
+			return true
+		}
+	case r.tight(tightLive*0.85, g.maxShare*0.8):
+		g.tight, g.eased = time.Time{}, time.Time{}
+	default:
+		g.tight = time.Time{}
+		if g.eased.IsZero() {
+			g.eased = now
+		}
+		if now.Sub(g.eased) >= g.calm && g.level > 0 {
+			g.level--
+			g.eased = now
+			return true
+		}
+	}
+	return false
+}
