@@ -33,7 +33,9 @@ type Server struct {
 	ready atomic.Bool
 	// tenants is nil until SetTenants.
 	tenants atomic.Pointer[Tenants]
-	http    http.Server
+	// memory is nil until SetMemory.
+	memory atomic.Pointer[Memory]
+	http   http.Server
 
 	listener net.Listener
 }
@@ -64,6 +66,7 @@ func (s *Server) routes(version string, reg *prometheus.Registry) http.Handler {
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "healthy\n") })
 	mux.HandleFunc("GET /-/ready", s.answerReady)
 	s.tenantRoutes(mux)
+	s.memoryRoutes(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -86,6 +89,7 @@ const index = `<!DOCTYPE html>
 <li><a href="/-/healthy">/-/healthy</a>: 200 while the process runs</li>
 <li><a href="/-/ready">/-/ready</a>: 200 once it has started and until it stops, else 503</li>
 <li>/api/v1/tenants/&lt;account&gt;:&lt;project&gt;: what one tenant sends, and what was refused to it</li>
+<li><a href="/api/v1/memory">/api/v1/memory</a>: GOGC and memory limit, what garbage collection costs; PUT changes them</li>
 <li><a href="/debug/pprof/">/debug/pprof/</a>: profiles, for go tool pprof</li>
 </ul>
 </html>

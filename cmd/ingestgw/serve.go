@@ -157,6 +157,7 @@ func (g *gateway) startMinding(control *memory.Control) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopMinding = cancel
 	g.minding = launch("memory", g.ended, func() error { return control.Run(ctx) })
+	g.status.SetMemory(control)
 }
 
 func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
