@@ -20,15 +20,15 @@ import (
 //
 //   - A change that makes collecting garbage cost more than INGESTGW_MEMORY_GC_MAX_SHARE of the CPU used for
 //     INGESTGW_MEMORY_GC_MAX_TIME is taken back: the last good values are put in force again. What is configured is good until it has
-//     cost too much itself; what was changed live is good when it has been in force for that long under load without costing too
-//     much. If nothing good is left, the values stay, and View says that they are costly.
+//     cost too much itself; what was changed live is good when it has been in force for that long under load (a quarter of the
+//     cores) without costing too much. What was good and costs too much later, at the next peak, is good no more, and taken back as
+//     well. If nothing good is left, the values stay, and View says that they are costly.
 //   - In a death spiral (the limit leaves so little room that collecting again and again gains nothing), whoever has set the limit,
 //     the budgets are halved first, step by step, down to an eighth but not below what the largest request takes. They grow back when
 //     it is over.
 //
 // A Control is safe for concurrent use. Changes are forgotten when the process ends.
 type Control struct {
-	cfg        Config
 	configured State
 	hands      hands
 	log        *slog.Logger
@@ -153,7 +153,7 @@ func newControl(cfg Config, t timing, h hands, log *slog.Logger) (*Control, erro
 	if why := s.Doubt(cfg); why != "" {
 		log.Warn(why)
 	}
-	c := &Control{cfg: cfg, configured: s, hands: h, log: log, container: h.containerLimit(), meter: meter{window: t.window}}
+	c := &Control{configured: s, hands: h, log: log, container: h.containerLimit(), meter: meter{window: t.window}}
 	now := h.clock()
 	c.guard = newGuard(t, float64(cfg.GCMaxShare)/100, now, s)
 	c.reading = c.meter.add(now, h.read())
@@ -317,7 +317,7 @@ func (c *Control) view() View {
 		InForce:    c.guard.inForce,
 		Differs:    !c.guard.inForce.same(c.configured),
 		Standing:   c.guard.standing,
-		LastGood:   c.guard.good,
+		LastGood:   c.guard.lastGood(),
 		Changed:    c.changed,
 		Reverted:   c.reverted,
 		Reverts:    c.reverts,
@@ -333,11 +333,4 @@ func (c *Control) view() View {
 		v.Budgets = append(v.Budgets, BudgetView{b.name, b.size(v.InForce), b.budget.Limit(), b.budget.Used()})
 	}
 	return v
-}
-
-// State is what is in force.
-func (c *Control) State() State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.guard.inForce
 }

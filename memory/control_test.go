@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -80,6 +81,66 @@ func TestADearMomentIsForgiven(t *testing.T) {
 	}
 	s.pass(32, busy)
 	s.inForce(40, 512<<20, Good)
+}
+
+// What was proved with little to do may be dear at the next peak.
+func TestWhatWasGoodAndTurnsDearIsTakenBackToWhatWasGoodBeforeIt(t *testing.T) {
+	s := play(t)
+	for _, change := range []string{`{"gogc": 60}`, `{"gogc": 40}`, `{"gogc": 60}`, `{"gogc": 20}`} {
+		s.set(change)
+		s.pass(45, busy)
+		if v := s.View(); v.Standing != Good {
+			t.Fatalf("%s is %s", change, v.Standing)
+		}
+	}
+	for i, want := range []Percent{60, 40, 100} {
+		for seconds := 0; s.View().Reverts == uint64(i); seconds++ {
+			if seconds > 45 {
+				t.Fatalf("nothing is taken back, %d is in force", s.View().InForce.GOGC)
+			}
+			s.pass(1, dear)
+		}
+		s.inForce(want, 512<<20, Good)
+	}
+	s.pass(100, dear)
+	s.inForce(100, 512<<20, Costly) // what is configured is no change that could be taken back
+	if v := s.View(); v.Reverts != 3 || v.LastGood != nil {
+		t.Errorf("view %+v", v)
+	}
+}
+
+// Somebody tries values, one is good, and then goes back to what is configured: that is not replaced by the other.
+func TestWhatIsConfiguredIsNeverReplacedByAChange(t *testing.T) {
+	s := play(t)
+	s.set(`{"gogc": 300}`)
+	s.pass(45, busy)
+	s.set(`{"gogc": 100}`)
+	s.inForce(100, 512<<20, Good)
+	s.pass(45, dear)
+	s.inForce(100, 512<<20, Costly)
+	s.set(`{"gogc": 300}`)
+	s.pass(5, dear)
+	s.set(`{"gogc": 100}`) // known to be dear: a change like any other
+	s.pass(35, dear)
+	s.inForce(300, 512<<20, Good)
+}
+
+func TestLittleToDoProvesNothing(t *testing.T) {
+	s := play(t)
+	s.set(`{"gogc": 1}`)
+	s.pass(600, load{used: 0.9, gc: 0.2, live: 20 << 20})
+	s.inForce(1, 512<<20, OnTrial)
+}
+
+func TestGoodValuesAreRememberedToABound(t *testing.T) {
+	s := play(t)
+	for gogc := range 20 {
+		s.set(fmt.Sprintf(`{"gogc": %d}`, 50+gogc))
+		s.pass(45, busy)
+	}
+	if goods := s.guard.goods; len(goods) != maxGoods || goods[0].GOGC != 100 || goods[maxGoods-1].GOGC != 69 {
+		t.Errorf("remembered are %v", goods)
+	}
 }
 
 // An idle process may spend nearly all of the little that it does on collecting.
@@ -254,6 +315,48 @@ func TestNothingIsProvedWhileBudgetsAreSmaller(t *testing.T) {
 	s.inForce(100, 100<<20, OnTrial)
 	s.pass(120, relieved)
 	s.inForce(100, 100<<20, Good)
+}
+
+// Whatever the load and whoever changes what: Go has what the View says, budgets stay between an eighth and their full size, nothing is
+// taken back sooner than allowed, never twice without a change in between, and never in favour of what is not known to be good.
+func TestTheGuardKeepsItsRulesThroughRandomTimes(t *testing.T) {
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		s := play(t)
+		b := s.Budget("requests", State.RequestBudget, 1<<20, prometheus.NewRegistry())
+		loads := []load{busy, dear, idle, spiral, relieved, {noCycle: true}}
+		before := s.View()
+		inForceSince := s.now
+		for range 100 {
+			if rnd.IntN(3) == 0 {
+				before = s.set(fmt.Sprintf(`{"gogc": %d, "limit": "%dMiB"}`, 1+rnd.IntN(5), 64+rnd.IntN(3)*64))
+				inForceSince = s.now
+			}
+			s.pass(1+rnd.IntN(50), loads[rnd.IntN(len(loads))], func() {
+				v := s.View()
+				if !s.inGo.same(v.InForce) || v.Differs == v.InForce.same(v.Configured) {
+					t.Fatalf("seed %d: Go has %s, view %+v", seed, s.inGo, v)
+				}
+				full := v.InForce.RequestBudget()
+				if got := b.Limit(); got > full || got < full/8 || (v.Pressed == nil) != (got == full) {
+					t.Fatalf("seed %d: budget %d of %d, pressed %+v", seed, got, full, v.Pressed)
+				}
+				if (v.Standing == Good) != (v.LastGood != nil && v.LastGood.same(v.InForce)) {
+					t.Fatalf("seed %d: %s while %v is the last good one", seed, v.Standing, v.LastGood)
+				}
+				if v.Reverts != before.Reverts {
+					if s.now.Sub(inForceSince) < 30*time.Second || v.Standing != Good || v.Now.GCShare <= v.MaxShare ||
+						before.InForce.same(v.InForce) {
+						t.Fatalf("seed %d: after %s in force %+v became %+v", seed, s.now.Sub(inForceSince), before, v)
+					}
+					inForceSince = s.now
+				} else if !before.InForce.same(v.InForce) {
+					t.Fatalf("seed %d: nobody has changed %s to %s", seed, before.InForce, v.InForce)
+				}
+				before = v
+			})
+		}
+	}
 }
 
 func TestAChangeIsAppliedWholeOrNotAtAll(t *testing.T) {

@@ -1,6 +1,9 @@
 package memory
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // timing is how long things take until something is done about them. All of it follows from INGESTGW_MEMORY_GC_MAX_TIME.
 type timing struct {
@@ -17,6 +20,9 @@ func timingOf(maxTime time.Duration) timing {
 
 // maxLevel is how often budgets are halved at most.
 const maxLevel = 3
+
+// maxGoods is how many good values are remembered.
+const maxGoods = 4
 
 // Standing is what is known of the values in force.
 type Standing string
@@ -36,8 +42,10 @@ type guard struct {
 	timing
 	maxShare float64
 
-	inForce  State
-	good     *State // the last values that were good; nil when there are none
+	configured, inForce State
+	// goods are values that were good and have not been shown otherwise since, the last one last. Those that were proved with little
+	// to do may turn out dear at the next peak, so that there has to be something before them.
+	goods    []State
 	standing Standing
 	since    time.Time // the values are in force
 
@@ -51,16 +59,36 @@ type guard struct {
 }
 
 func newGuard(t timing, maxShare float64, now time.Time, configured State) *guard {
-	return &guard{timing: t, maxShare: maxShare, inForce: configured, good: &configured, standing: Good, since: now}
+	return &guard{timing: t, maxShare: maxShare, configured: configured, inForce: configured,
+		goods: []State{configured}, standing: Good, since: now}
 }
 
 // change says that other values are in force from now on.
 func (g *guard) change(now time.Time, s State) {
 	g.inForce, g.since, g.standing = s, now, OnTrial
-	if g.good != nil && g.good.same(s) {
-		g.standing = Good
+	if slices.ContainsFunc(g.goods, s.same) {
+		g.isGood(s)
 	}
 	g.above, g.loaded = time.Time{}, 0
+}
+
+// isGood makes s the last good values; it is in force.
+func (g *guard) isGood(s State) {
+	g.standing = Good
+	g.goods = append(slices.DeleteFunc(g.goods, s.same), s)
+	if len(g.goods) > maxGoods { // the oldest goes, but not what is configured
+		oldest := slices.IndexFunc(g.goods, func(s State) bool { return !s.same(g.configured) })
+		g.goods = slices.Delete(g.goods, oldest, oldest+1)
+	}
+}
+
+// lastGood is nil when nothing is known to be good.
+func (g *guard) lastGood() *State {
+	if len(g.goods) == 0 {
+		return nil
+	}
+	s := g.goods[len(g.goods)-1]
+	return &s
 }
 
 // An action is what a step asks for.
@@ -94,8 +122,8 @@ func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
 			g.loaded += min(r.loaded, now.Sub(g.since)) // a collection tells of all time since the one before it
 		}
 		if g.standing != Good && g.loaded >= g.trial {
-			s := g.inForce
-			g.good, g.standing, a.proved = &s, Good, true
+			g.isGood(g.inForce)
+			a.proved = true
 		}
 		return
 	}
@@ -103,17 +131,19 @@ func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
 	if g.above.IsZero() {
 		g.above = now
 	}
-	if now.Sub(g.above) < g.trial || g.standing == Costly {
-		return
+	if now.Sub(g.above) >= g.trial && g.standing != Costly {
+		g.shownOtherwise(a)
 	}
-	if g.standing == OnTrial && g.good != nil {
-		a.revert = g.good
-		return
+}
+
+// shownOtherwise takes a change back. There is nothing to take back of what is configured, unless it was known to be costly and
+// somebody has put it in force again.
+func (g *guard) shownOtherwise(a *action) {
+	wasGood := g.standing == Good
+	g.goods = slices.DeleteFunc(g.goods, g.inForce.same)
+	if a.revert = g.lastGood(); a.revert == nil || wasGood && g.inForce.same(g.configured) {
+		a.revert, g.standing, a.costly = nil, Costly, true
 	}
-	if g.standing == Good {
-		g.good = nil
-	}
-	g.standing, a.costly = Costly, true
 }
 
 // stepLevel halves budgets while there is a death spiral, and doubles them when it is over. Between "it is" and "it is over" nothing

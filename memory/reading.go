@@ -11,7 +11,8 @@ import (
 //
 // Go tells what it spends CPU on when a collection ends, and not in between (runtime: cpuStatsAggregate.compute). So the shares are
 // over whole collections: from the last end before the window to the last end in it. In a window in which none ended nothing is
-// known, and nothing is being spent that matters.
+// known, and nothing is being spent that matters. KNOWN GAP: a collection that takes longer than the window, of a heap of tens of GB,
+// is told as nothing until it ends.
 //
 // A high share says nothing by itself: a process with nothing else to do may spend most of the little CPU that it uses on collecting
 // (and collects on cores that nobody wants, golang/go#44163). So GCShare leaves out what was collected on idle cores, which Go's
@@ -52,13 +53,15 @@ type Reading struct {
 	// Limit is the memory limit that Go has in force; 0 is none.
 	Limit int64 `json:"limit_bytes"`
 
-	// loaded is how long the process used CPU worth mentioning, of the time that this sample tells of and the one before did not.
+	// loaded is how long the process was under load, of the time that this sample tells of and the one before did not.
 	loaded time.Duration
 }
 
 const (
 	// noticeable is in cores. A tenth of one is the least that anybody would look for with a profile.
 	noticeable = 0.1
+	// underLoad is the share of the cores that a process uses under load. With less to do, any values may seem good.
+	underLoad = 0.25
 	// tightLive is the share of Room that live bytes have to take for the limit to be what makes collecting dear: the heap can then
 	// grow by less than half between two collections, as with GOGC=43.
 	tightLive = 0.7
@@ -114,7 +117,7 @@ func (m *meter) add(now time.Time, s sample) Reading {
 		r.Noticeable = r.GCCores >= noticeable
 		r.Limiter = s.limiter > 0 && s.limiter > first.cycles
 	}
-	if c := s.since(last.sample); c.wall > 0 && c.used/c.wall >= noticeable {
+	if c := s.since(last.sample); c.wall > 0 && c.used/c.wall >= underLoad*float64(s.procs) {
 		r.loaded = time.Duration(c.wall * float64(time.Second))
 	}
 	return r
