@@ -249,15 +249,15 @@ func (c *Control) step(now time.Time, s sample) {
 	defer c.mu.Unlock()
 	c.reading = c.meter.add(now, s)
 	a := c.guard.step(now, c.reading)
-	if a.level {
-		c.stepLevel(now)
+	if a.level != 0 {
+		c.stepLevel(now, a.level > 0)
 	}
 	switch s := c.guard.inForce; {
 	case a.revert != nil:
 		c.revert(now, *a.revert)
 	case a.costly:
 		c.log.Warn("garbage collection costs too much, and there are no good memory settings to go back to",
-			slog.Group("", c.costs()...), "gogc", s.gogc(), "limit", s.limit())
+			slog.Group("", c.costs()...), "for", c.guard.trial, "gogc", s.gogc(), "limit", s.limit())
 	case a.proved:
 		c.log.Info("memory settings have proved good", "gogc", s.gogc(), "limit", s.limit())
 	}
@@ -273,7 +273,7 @@ func (c *Control) revert(now time.Time, to State) {
 	c.reverts++
 	c.enforce(now, to)
 	c.log.Error("garbage collection cost too much after a change of memory settings, the last good ones are in force again",
-		slog.Group("", c.costs()...), "changed_by", c.changed.By,
+		slog.Group("", c.costs()...), "for", c.guard.trial, "changed_by", c.changed.By,
 		"gogc_tried", from.gogc(), "limit_tried", from.limit(), "gogc", to.gogc(), "limit", to.limit())
 }
 
@@ -281,7 +281,7 @@ func (c *Control) revert(now time.Time, to State) {
 func (c *Control) costs() []any {
 	return []any{
 		"gc_share", round(c.reading.GCShare), "assist_share", round(c.reading.AssistShare), "max_share", c.guard.maxShare,
-		"for", c.guard.trial, "live", settings.Bytes(c.reading.Live), "counted", settings.Bytes(c.reading.Counted),
+		"live", settings.Bytes(c.reading.Live), "counted", settings.Bytes(c.reading.Counted),
 	}
 }
 
@@ -289,18 +289,20 @@ func (c *Control) costs() []any {
 func round(share float64) float64 { return math.Round(share*1000) / 1000 }
 
 // stepLevel makes budgets smaller or larger; mu is held.
-func (c *Control) stepLevel(now time.Time) {
+func (c *Control) stepLevel(now time.Time, halved bool) {
 	c.resize()
 	level := c.guard.level
 	switch {
+	case halved && level == 1:
+		c.pressed = now
 	case level == 0:
 		c.pressed = time.Time{}
-		c.log.Info("the memory limit is no longer too low for what is live, budgets are of full size again")
-		return
-	case c.pressed.IsZero():
-		c.pressed = now
 	}
-	c.log.Warn("the memory limit is too low for what is live: budgets of bytes held are smaller until it is enough",
+	if !halved {
+		c.log.Info("the memory limit leaves room again, budgets of bytes held are doubled", "still_halved", level)
+		return
+	}
+	c.log.Warn("the memory limit is too low for what is live: budgets of bytes held are halved until there is room again",
 		slog.Group("", c.costs()...), "limit", c.guard.inForce.limit(), "room", settings.Bytes(c.reading.Room), "halved", level)
 }
 

@@ -143,6 +143,21 @@ func TestGoodValuesAreRememberedToABound(t *testing.T) {
 	}
 }
 
+// A process that collects all the time shows shares around a quarter, now above and now below.
+func TestMomentsALittleBelowTheShareEndNothing(t *testing.T) {
+	s := play(t)
+	b := s.Budget("requests", State.RequestBudget, 0, prometheus.NewRegistry())
+	s.set(`{"limit": "100MiB"}`)
+	full := b.Limit()
+	for range 20 {
+		s.pass(1, load{used: 4, gc: 1.2, live: 90 << 20})
+		s.pass(1, load{used: 4, gc: 0.85, live: 90 << 20}) // 10 s have 25.6 % in them, or less
+	}
+	if v := s.View(); v.Reverts != 1 || v.Pressed == nil || b.Limit() >= s.View().InForce.RequestBudget() || full == 0 {
+		t.Errorf("view %+v", v)
+	}
+}
+
 // An idle process may spend nearly all of the little that it does on collecting.
 func TestAHighShareWithoutLoadMeansNothing(t *testing.T) {
 	s := play(t)
@@ -272,7 +287,7 @@ func TestInADeathSpiralBudgetsShrinkFirstAndGrowBackWhenItIsOver(t *testing.T) {
 	want(1, fullR/2, fullA/2)
 	s.pass(10, relieved)
 	want(0, fullR, fullA)
-	if !strings.Contains(s.logged.String(), "budgets are of full size again") {
+	if !strings.Contains(s.logged.String(), "budgets of bytes held are doubled\" still_halved=0") {
 		t.Errorf("log:\n%s", s.logged.String())
 	}
 }

@@ -18,6 +18,10 @@ func timingOf(maxTime time.Duration) timing {
 	return timing{every: min(time.Second, maxTime/10), window: maxTime / 3, trial: maxTime, press: maxTime / 6, calm: maxTime}
 }
 
+// clearly is how far below a threshold a figure has to be for something to be over. A process that collects all the time shows shares
+// around the default of 25 %, now above and now below.
+const clearly = 0.8
+
 // maxLevel is how often budgets are halved at most.
 const maxLevel = 3
 
@@ -50,7 +54,7 @@ type guard struct {
 	since    time.Time // the values are in force
 
 	last   time.Time
-	above  time.Time     // since when collecting has cost too much; zero when it does not
+	above  time.Time     // since when collecting has cost too much, with moments a little below; zero when it does not
 	loaded time.Duration // under load without that
 
 	level int       // how often budgets are halved
@@ -99,8 +103,8 @@ type action struct {
 	costly bool
 	// proved says that the values in force have just been found to be good.
 	proved bool
-	// level says that it has changed.
-	level bool
+	// level is 1 when budgets have to be halved, -1 when they have to be doubled.
+	level int
 }
 
 // step takes the reading of now.
@@ -117,7 +121,9 @@ func (g *guard) step(now time.Time, r Reading) action {
 
 func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
 	if !r.above(g.maxShare) {
-		g.above = time.Time{}
+		if !r.above(g.maxShare * clearly) {
+			g.above = time.Time{}
+		}
 		if g.level == 0 { // with smaller budgets anything might do
 			g.loaded += min(r.loaded, now.Sub(g.since)) // a collection tells of all time since the one before it
 		}
@@ -146,11 +152,11 @@ func (g *guard) shownOtherwise(a *action) {
 	}
 }
 
-// stepLevel halves budgets while there is a death spiral, and doubles them when it is over. Between "it is" and "it is over" nothing
-// happens, so that they do not go up and down.
-func (g *guard) stepLevel(now time.Time, r Reading) (changed bool) {
+// stepLevel halves budgets while there is a death spiral, and doubles them when it is clearly over. In between nothing begins and
+// nothing ends.
+func (g *guard) stepLevel(now time.Time, r Reading) (by int) {
 	switch {
-	case r.tight(tightLive, g.maxShare):
+	case r.tight(tightLive, tightShare):
 		g.eased = time.Time{}
 		if g.tight.IsZero() {
 			g.tight = now
@@ -158,10 +164,10 @@ func (g *guard) stepLevel(now time.Time, r Reading) (changed bool) {
 		if now.Sub(g.tight) >= g.press && g.level < maxLevel {
 			g.level++
 			g.tight = now
-			return true
+			return 1
 		}
-	case r.tight(tightLive*0.85, g.maxShare*0.8):
-		g.tight, g.eased = time.Time{}, time.Time{}
+	case r.tight(tightLive*clearly, tightShare*clearly):
+		g.eased = time.Time{}
 	default:
 		g.tight = time.Time{}
 		if g.eased.IsZero() {
@@ -170,8 +176,8 @@ func (g *guard) stepLevel(now time.Time, r Reading) (changed bool) {
 		if now.Sub(g.eased) >= g.calm && g.level > 0 {
 			g.level--
 			g.eased = now
-			return true
+			return -1
 		}
 	}
-	return false
+	return 0
 }

@@ -65,12 +65,15 @@ const (
 	// tightLive is the share of Room that live bytes have to take for the limit to be what makes collecting dear: the heap can then
 	// grow by less than half between two collections, as with GOGC=43.
 	tightLive = 0.7
+	// tightShare is what collecting has to cost beside that. While it collects, Go gives a quarter of the cores to it
+	// (runtime.gcBackgroundUtilization), so in a spiral, when it does so nearly all the time, this is passed however many cores there are.
+	tightShare = 0.2
 )
 
-// tight says whether there is a death spiral: live bytes take up share of what the limit leaves them, so that collecting again and
-// again gains little, and collecting costs more than maxShare of the CPU, or Go has to limit it.
-func (r Reading) tight(share, maxShare float64) bool {
-	return r.Known && r.Limit > 0 && float64(r.Live) >= share*float64(r.Room) && (r.Limiter || r.above(maxShare))
+// tight says whether there is a death spiral: live bytes take up that share of what the limit leaves them, so that collecting again and
+// again gains little, and collecting costs more than gcShare of the CPU, or Go has to limit it.
+func (r Reading) tight(share, gcShare float64) bool {
+	return r.Known && r.Limit > 0 && float64(r.Live) >= share*float64(r.Room) && (r.Limiter || r.above(gcShare))
 }
 
 func (r Reading) above(maxShare float64) bool { return r.Noticeable && r.GCShare > maxShare }
