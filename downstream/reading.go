@@ -20,7 +20,10 @@ const (
 	maxText = 1024
 )
 
-const flushIntervalFlag = "inmemoryDataFlushInterval"
+const (
+	flushIntervalFlag = "inmemoryDataFlushInterval"
+	insertAddrFlag    = "vminsertAddr" // where a vmstorage listens for vminserts
+)
 
 // wantedFlags are the command-line flags that a Reading keeps.
 var wantedFlags = [...]string{
@@ -37,6 +40,7 @@ var wantedFlags = [...]string{
 	"maxLabelsPerTimeseries",
 	"replicationFactor",
 	"retentionPeriod",
+	insertAddrFlag,
 }
 
 // A Reading is what one look at a server's /metrics told. It does not change once it is made.
@@ -58,6 +62,10 @@ type Reading struct {
 
 	// Paths are a vminsert's ways to its storages; empty for any other server.
 	Paths map[Path]Passage
+
+	numbers *numbers // nil: none is known
+	ignored []ignoring
+	tenants int // series of vm_tenant_inserted_rows_total
 }
 
 // A Path is one of the queues that a vminsert keeps for its storages, each with a sender of its own.
@@ -85,6 +93,13 @@ type Passage struct {
 	PendingRows, PendingBytes float64
 	// ConnectionErrors counts connections that broke; DialErrors and HandshakeErrors count attempts to make one.
 	ConnectionErrors, DialErrors, HandshakeErrors float64
+	// SendSeconds is the time spent on sending and on waiting for the storage's answer: vm_rpc_send_duration_seconds_total.
+	SendSeconds float64
+	// ReroutedFrom is the rows meant for this storage that went to others, ReroutedTo the reverse. The latter are in Received.
+	ReroutedFrom, ReroutedTo float64
+	// DroppedOnOverload and DroppedOnUnsupported are rows thrown away: with -dropSamplesOnOverload, and because the storage does not
+	// know the call.
+	DroppedOnOverload, DroppedOnUnsupported float64
 	// Unreachable is whether vminsert takes the storage for disconnected. An idle vminsert does not notice that it is.
 	Unreachable bool
 	// ReadOnly is whether the storage has said that it takes no rows, because its disk is full.
@@ -144,6 +159,9 @@ type reader struct {
 	flags map[string]string // wanted flags by name; the values are the names, so that none is allocated anew
 	// fields says where the number of a metric goes. Both kinds of received rows are added up.
 	fields map[string]func(*Passage, float64)
+	// sources says which numbers a metric goes into.
+	sources map[string][]source
+	words   map[string]string // see word
 }
 
 func newReader() *reader {
@@ -151,17 +169,24 @@ func newReader() *reader {
 		buf:   make([]byte, 16<<10),
 		flags: make(map[string]string, len(wantedFlags)),
 		fields: map[string]func(*Passage, float64){
-			"vm_rpc_rows_pushed_total":           func(p *Passage, v float64) { p.Received += v },
-			"vm_rpc_rows_rerouted_to_here_total": func(p *Passage, v float64) { p.Received += v },
-			"vm_rpc_rows_sent_total":             func(p *Passage, v float64) { p.Sent = v },
-			"vm_rpc_rows_pending":                func(p *Passage, v float64) { p.PendingRows = v },
-			"vm_rpc_buf_pending_bytes":           func(p *Passage, v float64) { p.PendingBytes = v },
-			"vm_rpc_connection_errors_total":     func(p *Passage, v float64) { p.ConnectionErrors = v },
-			"vm_rpc_dial_errors_total":           func(p *Passage, v float64) { p.DialErrors = v },
-			"vm_rpc_handshake_errors_total":      func(p *Passage, v float64) { p.HandshakeErrors = v },
-			"vm_rpc_vmstorage_is_reachable":      func(p *Passage, v float64) { p.Unreachable = v == 0 },
-			"vm_rpc_vmstorage_is_read_only":      func(p *Passage, v float64) { p.ReadOnly = v != 0 },
+			"vm_rpc_rows_pushed_total":                     func(p *Passage, v float64) { p.Received += v },
+			"vm_rpc_rows_rerouted_to_here_total":           func(p *Passage, v float64) { p.Received, p.ReroutedTo = p.Received+v, v },
+			"vm_rpc_rows_sent_total":                       func(p *Passage, v float64) { p.Sent = v },
+			"vm_rpc_rows_pending":                          func(p *Passage, v float64) { p.PendingRows = v },
+			"vm_rpc_buf_pending_bytes":                     func(p *Passage, v float64) { p.PendingBytes = v },
+			"vm_rpc_connection_errors_total":               func(p *Passage, v float64) { p.ConnectionErrors = v },
+			"vm_rpc_dial_errors_total":                     func(p *Passage, v float64) { p.DialErrors = v },
+			"vm_rpc_handshake_errors_total":                func(p *Passage, v float64) { p.HandshakeErrors = v },
+			"vm_rpc_send_duration_seconds_total":           func(p *Passage, v float64) { p.SendSeconds = v },
+			"vm_rpc_rows_rerouted_from_here_total":         func(p *Passage, v float64) { p.ReroutedFrom = v },
+			"vm_rpc_rows_dropped_on_overload_total":        func(p *Passage, v float64) { p.DroppedOnOverload = v },
+			"vm_rpc_rows_dropped_on_unsupported_rpc":       func(p *Passage, v float64) { p.DroppedOnUnsupported = v },
+			"vm_rpc_rows_dropped_on_unsupported_rpc_total": func(p *Passage, v float64) { p.DroppedOnUnsupported = v },
+			"vm_rpc_vmstorage_is_reachable":                func(p *Passage, v float64) { p.Unreachable = v == 0 },
+			"vm_rpc_vmstorage_is_read_only":                func(p *Passage, v float64) { p.ReadOnly = v != 0 },
 		},
+		sources: sourcesByMetric(),
+		words:   map[string]string{},
 	}
 	for _, name := range wantedFlags {
 		r.flags[name] = name
@@ -171,7 +196,7 @@ func newReader() *reader {
 
 // read parses a page. The times are left to the caller. What has no start time is no page of such a server.
 func (rd *reader) read(page io.Reader) (*Reading, error) {
-	r := &Reading{Flags: map[string]string{}}
+	r := &Reading{Flags: map[string]string{}, numbers: newNumbers()}
 	appStart, paths := "", map[Path]*Passage{}
 	size, err := scan(page, rd.buf, maxPage, func(l line) error { return rd.take(r, &appStart, paths, l) })
 	if err != nil {
@@ -193,6 +218,15 @@ func (rd *reader) read(page io.Reader) (*Reading, error) {
 
 // take keeps what is wanted of one line. Lines that nobody wants, by far the most, leave at once.
 func (rd *reader) take(r *Reading, appStart *string, paths map[Path]*Passage, l line) error {
+	if string(l.name) == "vm_tenant_inserted_rows_total" {
+		r.tenants++
+		return nil
+	}
+	for _, s := range rd.sources[string(l.name)] {
+		if err := s.take(r.numbers, l); err != nil {
+			return err
+		}
+	}
 	switch string(l.name) {
 	case "process_start_time_seconds":
 		return keepText(&r.Start, l.value)
@@ -201,8 +235,9 @@ func (rd *reader) take(r *Reading, appStart *string, paths map[Path]*Passage, l 
 	case "process_cpu_seconds_total":
 		return keepNumber(&r.CPU, l.value)
 	case "vm_app_version":
-		version, _ := l.label("version")
-		return keepText(&r.Version, version)
+		return takeVersion(r, l)
+	case "vm_rows_ignored_total":
+		return rd.takeIgnored(r, l)
 	case "flag":
 		return rd.takeFlag(r, l)
 	}
@@ -210,6 +245,14 @@ func (rd *reader) take(r *Reading, appStart *string, paths map[Path]*Passage, l 
 		return nil
 	}
 	return rd.takePassage(paths, l)
+}
+
+func takeVersion(r *Reading, l line) error {
+	version, _ := l.label("version")
+	if len(version) == 0 {
+		version, _ = l.label("short_version")
+	}
+	return keepText(&r.Version, version)
 }
 
 func (rd *reader) takeFlag(r *Reading, l line) error {
@@ -234,7 +277,7 @@ func (rd *reader) takePassage(paths map[Path]*Passage, l line) error {
 	}
 	addr, _ := l.label("addr")
 	call, _ := l.label("rpc_call")
-	p, err := pathOf(paths, addr, call)
+	p, err := rd.pathOf(paths, addr, call)
 	if err != nil {
 		return err
 	}
@@ -246,7 +289,7 @@ func (rd *reader) takePassage(paths map[Path]*Passage, l line) error {
 	return nil
 }
 
-func pathOf(paths map[Path]*Passage, addr, call []byte) (*Passage, error) {
+func (rd *reader) pathOf(paths map[Path]*Passage, addr, call []byte) (*Passage, error) {
 	if p := paths[Path{Addr: string(addr), Call: string(call)}]; p != nil {
 		return p, nil
 	}
@@ -254,7 +297,7 @@ func pathOf(paths map[Path]*Passage, addr, call []byte) (*Passage, error) {
 		return nil, fmt.Errorf("%w: more than %d storages, or addresses longer than %d bytes", errNotMetrics, maxStorages, maxText)
 	}
 	p := &Passage{}
-	paths[Path{Addr: string(addr), Call: string(call)}] = p
+	paths[Path{Addr: rd.word(addr), Call: rd.word(call)}] = p
 	return p, nil
 }
 

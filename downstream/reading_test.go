@@ -33,7 +33,7 @@ func TestPageOfRealVMInsertIsUnderstood(t *testing.T) {
 		t.Errorf("start %q, vminsert %v, vmstorage %v, CPU %v", r.Start, r.IsVMInsert(), r.IsVMStorage(), r.CPU)
 	}
 	up, down := r.Paths[Path{Addr: "127.0.0.1:28400"}], r.Paths[Path{Addr: "127.0.0.1:28409"}]
-	if want := (Passage{Received: 1, Sent: 1}); up != want {
+	if want := (Passage{Received: 1, Sent: 1, SendSeconds: 0.000338382}); up != want {
 		t.Errorf("got %+v, want %+v", up, want)
 	}
 	if want := (Passage{DialErrors: 23, Unreachable: true}); down != want {
@@ -74,7 +74,7 @@ vm_rpc_connection_errors_total{name="vminsert", addr="s:8400", rpc_call="writeMe
 vm_rpc_vmstorage_is_reachable{name="vminsert", addr="s:8400", rpc_call="writeMetadata_v1"} 0
 `)
 	rows, metadata := r.Paths[Path{"s:8400", "writeRows_v1"}], r.Paths[Path{"s:8400", "writeMetadata_v1"}]
-	if want := (Passage{Received: 8, Sent: 4, PendingRows: 2, ReadOnly: true}); rows != want || rows.Ready() {
+	if want := (Passage{Received: 8, Sent: 4, PendingRows: 2, ReroutedTo: 3, ReadOnly: true}); rows != want || rows.Ready() {
 		t.Errorf("got %+v, want %+v", rows, want)
 	}
 	if want := (Passage{Sent: 9, ConnectionErrors: 1, Unreachable: true}); metadata != want || metadata.Ready() {

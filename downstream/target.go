@@ -10,6 +10,8 @@ import (
 const (
 	// keepStarts is how many start times of former processes are remembered to see one of them again.
 	keepStarts = 16
+	// keepRestarts is how many times of restarts are remembered: more than can be seen within RestartMemory of one that does not jump.
+	keepRestarts = 256
 	// jumpMemory is how long a target counts as jumping after the last sign of it.
 	jumpMemory = 10 * time.Minute
 	// oddRestarts is how many restarts that a clock could explain have to come within jumpMemory to be taken for jumps.
@@ -58,9 +60,33 @@ func (t *Target) Mute() bool { return errors.Is(t.Err, ErrNoAnswer) }
 // A record is a Target with what is needed to keep it up.
 type record struct {
 	Target
-	starts   []string // of former processes, oldest first
-	odd      []time.Time
-	jumpedAt time.Time
+	past      []*Reading  // see remember
+	restarts  []time.Time // the newest ones, oldest first
+	health    Health
+	healthyAt time.Time // when health began
+	starts    []string  // of former processes, oldest first
+	odd       []time.Time
+	jumpedAt  time.Time
+}
+
+// become notes what came of a poll.
+func (t *record) become(h Health, at time.Time) {
+	if t.health != h {
+		t.health, t.healthyAt = h, at
+	}
+}
+
+// healthAfter is the health after a poll that failed with Err.
+func (t *record) healthAfter() Health {
+	switch {
+	case t.Unusable():
+		return HealthUnusable
+	case t.Busy():
+		return HealthBusy
+	case t.Mute():
+		return HealthMute
+	}
+	return HealthUnreachable
 }
 
 // good takes in a good reading. maxGap is the longest time between the ends of two polls that leaves a row of them unbroken.
@@ -73,7 +99,10 @@ func (t *record) good(r *Reading, maxGap time.Duration) {
 	t.Err, t.FailingSince, t.FailedPolls, t.Last = nil, time.Time{}, 0, r
 	if last != nil && !r.SameProcess(last) {
 		t.restarted(last, r)
+		t.past = nil
 	}
+	t.past = remember(t.past, r)
+	t.become(HealthGood, r.Ended)
 	t.Jumping = !t.jumpedAt.IsZero() && r.Ended.Sub(t.jumpedAt) < jumpMemory
 }
 
@@ -82,6 +111,7 @@ func (t *record) failed(begun time.Time, err error) {
 	t.Polls++
 	t.FailedPolls++
 	t.Err, t.AliveSince = err, time.Time{}
+	t.become(t.healthAfter(), begun)
 	if t.FailingSince.IsZero() {
 		t.FailingSince = begun
 	}
@@ -91,6 +121,8 @@ func (t *record) failed(begun time.Time, err error) {
 // time is later and was never seen before. A clock that was put back can break that once; a balancer does it again and again.
 func (t *record) restarted(last, r *Reading) {
 	t.Restarts++
+	t.restarts = append(t.restarts, r.Ended)
+	t.restarts = t.restarts[max(0, len(t.restarts)-keepRestarts):]
 	t.AliveSince = r.Ended
 	seenBefore := slices.Contains(t.starts, r.Start)
 	if !slices.Contains(t.starts, last.Start) {

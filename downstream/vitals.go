@@ -1,8 +1,6 @@
 package downstream
 
-import (
-	"time"
-)
+import "time"
 
 // A Health says what came of the last poll of a server's metrics.
 type Health string
@@ -288,10 +286,8 @@ const (
 	RestartMemory = 15 * time.Minute
 	// MaxReasons is how many reasons of ignored rows are kept apart.
 	MaxReasons = 16
+	// StaleAfter is how long figures are shown after the last good page, on top of twice the time between polls.
+	StaleAfter = time.Minute
 	// OtherReasons is the reason that stands for those that are not kept apart.
 	OtherReasons = "other"
 )
-
-// Vitals returns how all servers are that are watched, sorted by kind, vminserts first, and name. It is safe for concurrent use, and
-// what it returns is the caller's.
-func (w *Watch) Vitals() []Vitals { return nil }

@@ -83,7 +83,7 @@ type State struct {
 
 // NewWatch returns a Watch that has nothing to watch yet, until SetNodes.
 func NewWatch(cfg WatchConfig, resolver *Resolver, credentials *Credentials, log *slog.Logger, reg prometheus.Registerer) *Watch {
-	return &Watch{
+	w := &Watch{
 		cfg:         cfg,
 		resolver:    resolver,
 		credentials: credentials,
@@ -98,6 +98,8 @@ func NewWatch(cfg WatchConfig, resolver *Resolver, credentials *Credentials, log
 			right: "the addresses of vmstorages can be found again",
 		},
 	}
+	reg.MustRegister(&vitalsCollector{vitals: w.Vitals, gauges: vitalGauges()})
+	return w
 }
 
 // SetNodes says which vminserts to watch. One that is not on the list is forgotten at once.
