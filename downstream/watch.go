@@ -52,8 +52,28 @@ type WatchConfig struct {
 	StorageURLs []*url.URL
 	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls.
 	Pollers int
+	// Optional is whether nothing but alarms depends on the metrics: then what cannot be read is no error.
+	Optional bool
 	// Read reads the metrics of a server. nil asks the server by HTTP.
 	Read func(context.Context, Endpoint, Kind) (*Reading, error)
+}
+
+// level is how bad it is when metrics cannot be read.
+func (c WatchConfig) level() slog.Level {
+	if c.Optional {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
+}
+
+// unreadable is what is said when metrics cannot be read.
+func (c WatchConfig) unreadable() string {
+	const where = "Look at INGESTGW_FORWARD_STORAGE_URLS (where vmstorage's metrics are), INGESTGW_FORWARD_METRICS_AUTH_KEY_FILE " +
+		"and, if they cannot be read at all, "
+	if c.Optional {
+		return "metrics cannot be read; without them alarms cannot say what is wrong there. " + where + "INGESTGW_FORWARD_WATCH=false"
+	}
+	return "metrics cannot be read; without them it is not known when what was sent is safe. " + where + "INGESTGW_FORWARD_SETTLE_MODE=time"
 }
 
 // A Watch reads the metrics of vminserts and vmstorages over and over: once a second, and less often where a page is so large
@@ -94,6 +114,7 @@ func NewWatch(cfg WatchConfig, resolver *Resolver, credentials *Credentials, log
 		stale:       make(chan struct{}, 1),
 		unfound: &complaint{
 			log:   log,
+			level: cfg.level(),
 			wrong: "cannot find the addresses of vmstorages; set INGESTGW_FORWARD_STORAGE_URLS to where their metrics are",
 			right: "the addresses of vmstorages can be found again",
 		},
@@ -292,10 +313,9 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 	}
 	defer w.metrics.forget(t.Kind, t.Endpoint)
 	complaint := complaint{
-		log: w.log.With("kind", t.Kind, "target", t.Endpoint.String()),
-		wrong: "metrics cannot be read; without them it is not known when what was sent is safe. " +
-			"Look at INGESTGW_FORWARD_STORAGE_URLS (where vmstorage's metrics are), INGESTGW_FORWARD_METRICS_AUTH_KEY_FILE " +
-			"and, if they cannot be read at all, INGESTGW_FORWARD_SETTLE_MODE=time",
+		log:   w.log.With("kind", t.Kind, "target", t.Endpoint.String()),
+		level: w.cfg.level(),
+		wrong: w.cfg.unreadable(),
 		right: "metrics can be read again",
 	}
 	usual := pollInterval // while polls are good
@@ -371,6 +391,7 @@ func jitter(d time.Duration) time.Duration {
 // A complaint is a trouble that is logged when it begins, every few minutes while it lasts, and when it is over.
 type complaint struct {
 	log          *slog.Logger
+	level        slog.Level // of wrong
 	wrong, right string
 	said         time.Time
 	on           bool
@@ -383,6 +404,6 @@ func (c *complaint) say(err error) {
 		c.log.Info(c.right)
 	case err != nil && (!c.on || time.Since(c.said) >= complainEvery):
 		c.on, c.said = true, time.Now()
-		c.log.Error(c.wrong, "err", err)
+		c.log.Log(context.Background(), c.level, c.wrong, "err", err)
 	}
 }

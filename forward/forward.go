@@ -53,7 +53,8 @@ type Forwarder struct {
 	resolver resolver
 	settle   settling
 	fleet    *fleet
-	peeks    chan struct{} // holds one for each peek under way
+	watch    *downstream.Watch // nil when nothing is watched
+	peeks    chan struct{}     // holds one for each peek under way
 
 	shipments sync.Pool // of *shipment
 	parcels   sync.Pool // of *parcel
@@ -74,8 +75,24 @@ func New(cfg Config, store buffer.Store, budget *memory.Budget, log *slog.Logger
 	resolver := downstream.NewResolver(nil, log, reg)
 	watch := downstream.NewWatch(cfg.watchConfig(), resolver, credentials, log, reg)
 	dial := func(ep downstream.Endpoint) poster { return downstream.NewClient(ep, credentials, cfg.Concurrency) }
-	return newForwarder(cfg, store, budget, resolver, newSettler(cfg.SettleConfig, watch, log, reg), dial, log, reg), nil
+	f := newForwarder(cfg, store, budget, resolver, newSettler(cfg.SettleConfig, watch, log, reg), dial, log, reg)
+	if cfg.watches() || cfg.Watch {
+		f.watch = watch
+	}
+	return f, nil
 }
+
+// Vitals returns how the vminserts and vmstorages are, as far as their metrics tell; nothing when they are not read
+// (FORWARD_WATCH=false), or before Run. It is safe for concurrent use.
+func (f *Forwarder) Vitals() []downstream.Vitals {
+	if f.watch == nil {
+		return nil
+	}
+	return f.watch.Vitals()
+}
+
+// watchesAlone is whether the Watch is the Forwarder's own: settling does not use it.
+func (f *Forwarder) watchesAlone() bool { return f.watch != nil && !f.cfg.watches() }
 
 func newForwarder(cfg Config, store buffer.Store, budget *memory.Budget, resolver resolver, settle settling,
 	dial func(downstream.Endpoint) poster, log *slog.Logger, reg prometheus.Registerer,
@@ -122,6 +139,9 @@ func (f *Forwarder) Run(ctx context.Context, consumers string) error {
 	defer stopSettling()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.settle.run(settleCtx) })
+	if f.watchesAlone() {
+		group.Go(func() error { return f.watch.Run(settleCtx) })
+	}
 	group.Go(func() error {
 		f.resolve(groupCtx)
 		return nil
@@ -164,6 +184,9 @@ func (f *Forwarder) resolve(ctx context.Context) {
 			failures = 0
 		}
 		f.settle.setNodes(endpoints)
+		if f.watchesAlone() {
+			f.watch.SetNodes(endpoints)
+		}
 		f.fleet.set(endpoints)
 		if !sleep(ctx, wait) {
 			return

@@ -46,11 +46,12 @@ const (
 
 // SettleConfig says when a block that vminsert has taken counts as safe.
 type SettleConfig struct {
-	Settle      time.Duration `default:"30s" desc:"How long all vmstorages have to be seen alive after they got a block before it counts as safe on their disks. At least 10 s plus twice the longest -inmemoryDataFlushInterval among them is taken. 0: vminsert's 2xx is trusted and nothing is watched, which loses what it held in memory when a server dies."`
+	Settle      time.Duration `default:"30s" desc:"How long all vmstorages have to be seen alive after they got a block before it counts as safe on their disks. At least 10 s plus twice the longest -inmemoryDataFlushInterval among them is taken. 0: vminsert's 2xx is trusted, which loses what it held in memory when a server dies."`
 	SettleMode  string        `split_words:"true" default:"auto" desc:"How it is found out that a block is safe: watch (from the metrics of every vminsert and vmstorage; nothing counts as safe while they cannot be read), time (60 s after it was sent, without looking; what a dying server held in memory is lost), or auto (watch, and time with an alarm where the metrics cannot be read or several servers hide behind one address)."`
 	LostAfter   time.Duration `split_words:"true" default:"60s" desc:"How long the metrics of a vminsert or vmstorage have to be unreadable, in two polls at least, until it counts as dead and what it may have held in memory is sent again. At least 5s."`
 	StorageURLs settings.URLs `split_words:"true" desc:"Base URLs of the metrics of all vmstorages, separated by commas, such as http://vmstorage-0:8482; names are resolved to every address, dns+srv:http://name asks for SRV records. Empty: port 8482 of the hosts that vminsert names as its storages."`
 	Pollers     int           `default:"2" desc:"How many ingestgw processes read the metrics of the same vminserts and vmstorages. The more there are and the larger a page is, the less often each reads it, so that all together cost a server less than 1 % of a core."`
+	Watch       bool          `default:"true" desc:"Whether the metrics of vminsert and vmstorage are read for alarms and the status page also where settling does not need them (FORWARD_SETTLE=0 or FORWARD_SETTLE_MODE=time). false: nothing is read there, and alarms cannot say what is wrong behind the gateway."`
 }
 
 // Validate says all that is wrong.
@@ -76,12 +77,12 @@ func (c SettleConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// watches is whether any metrics are read.
+// watches is whether settling looks at metrics.
 func (c SettleConfig) watches() bool { return c.Settle > 0 && c.SettleMode != settleTime }
 
-// watchConfig is for the Watch that the settler looks at.
+// watchConfig is for the Watch that the settler looks at, or nobody but alarms.
 func (c SettleConfig) watchConfig() downstream.WatchConfig {
-	w := downstream.WatchConfig{Pollers: c.Pollers}
+	w := downstream.WatchConfig{Pollers: c.Pollers, Optional: !c.watches()}
 	for _, u := range c.StorageURLs {
 		w.StorageURLs = append(w.StorageURLs, u.URL)
 	}
