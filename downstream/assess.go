@@ -22,8 +22,9 @@ const (
 	leastCPU = 0.2
 	// leastRows is the rows per second below which figures per row are noise.
 	leastRows = 100
-	// leastGCs is how many collections have to be in a window for an estimate of what lies between two.
+	// leastGCs is how many collections have to be in a window for an estimate of what lies between two; manyGCs are enough for a good one.
 	leastGCs = 4
+	manyGCs  = 8
 	// noMemLimit is from where on GOMEMLIMIT is none: Go's default is math.MaxInt64.
 	noMemLimit = 1 << 62
 	// maxErrorText bounds Vitals.Error.
@@ -34,7 +35,8 @@ const (
 const (
 	shortUsed         = 0.9
 	shortAssist       = 0.05
-	shortAssistUsed   = 0.25
+	shortAssistUsed   = 0.1 // of what is available, but no more than shortAssistCores
+	shortAssistCores  = 0.5
 	shortWaiting      = 0.5
 	shortWaitingUsed  = 0.5
 	shortStalled      = 0.1
@@ -108,7 +110,7 @@ func (t *record) vitals(now time.Time, usual func(*Reading) time.Duration) Vital
 			v.LastRestart = at
 		}
 	}
-	s := stretch{now: &Reading{}}
+	s := newStretch(nil, &Reading{})
 	if r := t.Last; r != nil {
 		v.Read, v.Age = r.Ended, Figure(now.Sub(r.Ended).Seconds())
 		v.PageSeconds, v.PageBytes = Figure(r.Ended.Sub(r.Begun).Seconds()), Figure(r.Size)
@@ -254,7 +256,7 @@ func (s stretch) cpu(p Pressure) CPU {
 	switch {
 	case c.Used >= shortUsed*c.Available:
 		c.ShortBecause = shortBecauseUsed
-	case c.AssistShare > shortAssist && c.Used >= shortAssistUsed*c.Available:
+	case c.AssistShare > shortAssist && c.Used >= min(shortAssistUsed*c.Available, shortAssistCores):
 		c.ShortBecause = shortBecauseHelp
 	case p.CPUStalled >= shortStalled:
 		c.ShortBecause = shortBecauseStall
@@ -287,19 +289,41 @@ func (s stretch) memory(rows Figure) Memory {
 	return m
 }
 
-// heapRatio estimates how large the heap may grow against what is alive in it. Both ways to tell can only say too little: a
-// heap that is read holds garbage too, and a collection may have begun before the heap was as large as it might have been.
+// heapRatio estimates how large the heap may grow against what is alive in it.
 func (s stretch) heapRatio() Figure {
-	ratio := Unknown()
-	for _, r := range s.between {
-		if seen := clean(r.number(nextGC) / r.number(heapAlloc)); seen.Known() {
-			ratio = max(1, seen, Figure(ratio.Or(1)))
+	if ratio := s.ratioByCycles(); ratio.Known() {
+		return ratio
+	}
+	return s.ratioByLevels()
+}
+
+// ratioByCycles takes what is allocated between two collections for what the heap may grow by: over the shortest time up to now with manyGCs
+// in it, so that a heap that grows disturbs little, or else over all of the stretch. It can say too little, as a collection
+// may end before the heap is as large as it might be.
+func (s stretch) ratioByCycles() Figure {
+	for i, before := range s.between[1:] {
+		cycles := grown(before.number(gcs), s.now.number(gcs))
+		isLast := i == len(s.between)-2
+		if !(cycles >= manyGCs || isLast && cycles >= leastGCs) {
+			continue
+		}
+		next := clean((before.number(nextGC) + s.now.number(nextGC)) / 2)
+		perCycle := grown(before.number(allocBytes), s.now.number(allocBytes)) / cycles
+		if perCycle < next {
+			return next / (next - perCycle)
 		}
 	}
-	if cycles := s.growth(gcs); cycles >= leastGCs {
-		next, perCycle := s.level(nextGC), s.growth(allocBytes)/cycles
-		if perCycle < next {
-			ratio = Figure(max(ratio.Or(1), float64(next/(next-perCycle))))
+	return Unknown()
+}
+
+// ratioByLevels is the largest ratio that was seen while the heap might grow as large as now. It can only say too little, as the
+// heap that is read holds garbage too.
+func (s stretch) ratioByLevels() Figure {
+	ratio, now := Unknown(), s.now.number(nextGC)
+	for _, r := range s.between {
+		next := r.number(nextGC)
+		if seen := clean(next / r.number(heapAlloc)); math.Abs(next-now) <= now/4 && seen.Known() {
+			ratio = max(1, seen, Figure(ratio.Or(1)))
 		}
 	}
 	return ratio

@@ -118,7 +118,7 @@ type CPU struct {
 	// GCsPerSecond is collections per second [go_gc_duration_seconds_count].
 	GCsPerSecond Figure `json:"gcs_per_second"`
 	// Short is whether the process is short of CPU, and ShortBecause by what: "used" (Used is at least 90 % of Available), "assist"
-	// (AssistShare is above 5 %, and Used at least a quarter of Available), "waiting" (something in its cgroup waited for a processor during half of the
+	// (AssistShare is above 5 %, and Used at least a tenth of Available or half a core), "waiting" (something in its cgroup waited for a processor during half of the
 	// window, and Used is at least half of Available) or "stalled" (for a tenth of the window all of its cgroup waited for one, as when it
 	// is throttled). False while nothing is known.
 	Short        bool   `json:"short"`
@@ -132,10 +132,11 @@ type Memory struct {
 	// NextGC is how large the heap may grow until garbage is collected [go_memstats_next_gc_bytes].
 	NextGC Figure `json:"next_gc_bytes"`
 	// LiveHeap is an estimate of what a collection leaves: NextGC less what is allocated between two collections
-	// [go_memstats_alloc_bytes_total, go_gc_duration_seconds_count]; where fewer than 3 fell into the window, NextGC / Ratio.
+	// [go_memstats_alloc_bytes_total, go_gc_duration_seconds_count]. It is NextGC / Ratio.
 	LiveHeap Figure `json:"live_heap_bytes"`
-	// Ratio is NextGC / LiveHeap: 2 at GOGC=100, 1.1 at GOGC=10, and near 1 also when a memory limit forbids more. Where fewer than 3 collections
-	// fell into the window it is the largest NextGC / HeapAlloc seen in it, which may be too low.
+	// Ratio is NextGC / LiveHeap: about 2 at GOGC=100 (1.5 and more is usual, as collections end early), 1.3 at GOGC=30, 1.1 at
+	// GOGC=10, and near 1 also when a memory limit forbids more. Where fewer than 4 collections fell into the window it is the largest
+	// NextGC / HeapAlloc seen in it, which may be far too low.
 	Ratio Figure `json:"heap_ratio"`
 	// Limit is GOMEMLIMIT [go_memlimit_bytes]; unknown when there is none.
 	Limit Figure `json:"limit_bytes"`
@@ -191,7 +192,7 @@ type InsertVitals struct {
 	// [vm_http_requests_total, vm_http_request_errors_total; path="/insert/…"].
 	Requests Figure `json:"requests_per_second"`
 	Errors   Figure `json:"errors_per_second"`
-	// RequestSeconds is how long a request takes on average, waiting for room not included
+	// RequestSeconds is how long a request takes on average, reading and waiting for room included
 	// [vminsert_request_duration_seconds_sum, _count]. Unknown when none ended in the window.
 	RequestSeconds Figure `json:"request_seconds"`
 	// TenantSeries is how many tenants it has met since its start, one for each protocol they used [the number of series of
