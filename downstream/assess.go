@@ -137,7 +137,7 @@ func (s stretch) assess(v *Vitals) {
 		LimitReached: s.rate(insertsLimitReached), QueueTimeouts: s.rate(insertsTimeouts),
 	}
 	v.Ignored = s.ignored()
-	rows := Unknown()
+	var rows Figure
 	if v.Kind == VMStorage {
 		v.Storage = s.storage(v.Ignored)
 		rows = v.Storage.Rows
@@ -197,12 +197,12 @@ func (s stretch) rate(n number) Figure { return s.growth(n) / Figure(s.seconds) 
 func (s stretch) rateOf(before, now float64) Figure { return grown(before, now) / Figure(s.seconds) }
 
 // share is the part of the time that a counter of seconds has grown by, at most 1.
-func (s stretch) share(n number) Figure { return atMost(s.rate(n), 1) }
+func (s stretch) share(n number) Figure { return capped(s.rate(n)) }
 
-// atMost is the lesser of both, and unknown when f is.
-func atMost(f, most Figure) Figure {
-	if f > most {
-		return most
+// capped is f, and 1 when it is more, as a share that is measured a little wrong may be.
+func capped(f Figure) Figure {
+	if f > 1 {
+		return 1
 	}
 	return f
 }
@@ -211,7 +211,7 @@ func atMost(f, most Figure) Figure {
 func leastOf(all ...Figure) Figure {
 	least := Unknown()
 	for _, f := range all {
-		if f > 0 && !(f >= least) { //nolint:staticcheck // least may be unknown
+		if f > 0 && !(f >= least) { // least may be unknown
 			least = f
 		}
 	}
@@ -250,8 +250,8 @@ func (s stretch) cpu(p Pressure) CPU {
 		GCsPerSecond: s.rate(gcs),
 	}
 	if used := s.growth(cpuSeconds); used >= leastCPU {
-		c.GCShare = atMost(s.growth(gcSeconds)/used, 1)
-		c.AssistShare = atMost(s.growth(assistSeconds)/used, 1)
+		c.GCShare = capped(s.growth(gcSeconds) / used)
+		c.AssistShare = capped(s.growth(assistSeconds) / used)
 	}
 	switch {
 	case c.Used >= shortUsed*c.Available:
@@ -425,7 +425,7 @@ func (s stretch) way(path Path, now Passage) Way {
 		Reachable:            !now.Unreachable,
 		ReadOnly:             now.ReadOnly,
 		Rows:                 rate(before.Sent, now.Sent),
-		SendShare:            atMost(rate(before.SendSeconds, now.SendSeconds), 1),
+		SendShare:            capped(rate(before.SendSeconds, now.SendSeconds)),
 		PendingRows:          clean(now.PendingRows),
 		PendingBytes:         clean(now.PendingBytes),
 		ConnectionErrors:     rate(before.ConnectionErrors, now.ConnectionErrors),
@@ -442,7 +442,7 @@ func (s stretch) way(path Path, now Passage) Way {
 func (w *Way) add(o Way) {
 	w.Reachable = w.Reachable || o.Reachable
 	w.ReadOnly = w.ReadOnly || o.ReadOnly
-	if !(w.SendShare >= o.SendShare) { //nolint:staticcheck // either may be unknown
+	if !(w.SendShare >= o.SendShare) { // either may be unknown
 		w.SendShare = Figure(o.SendShare.Or(float64(w.SendShare)))
 	}
 	for _, f := range []struct {
@@ -490,7 +490,7 @@ func (s stretch) storage(ignored []Ignored) *StorageVitals {
 		v.Rows = v.Added
 	}
 	if v.Rows >= leastRows {
-		v.SlowShare = atMost(v.SlowInserts/v.Rows, 1)
+		v.SlowShare = capped(v.SlowInserts / v.Rows)
 	}
 	v.Dropped = sum(sumIgnored(ignored), v.HourlyLimit, v.DailyLimit)
 	if s.before != nil {

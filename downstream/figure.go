@@ -25,9 +25,9 @@ func (f Figure) Or(instead float64) float64 {
 	return instead
 }
 
-// MarshalJSON is null for what is not known.
+// MarshalJSON is null for what is not known, or infinite.
 func (f Figure) MarshalJSON() ([]byte, error) {
-	if !f.Known() {
+	if !f.Known() || math.IsInf(float64(f), 0) {
 		return []byte("null"), nil
 	}
 	return json.Marshal(float64(f))

@@ -92,7 +92,7 @@ func (s *StorageView) add(server string, way Way) {
 	if way.SendShare.Known() {
 		s.shares++
 		s.MeanSendShare = sum(s.MeanSendShare, way.SendShare)
-		if !(s.Sum.SendShare >= way.SendShare) { //nolint:staticcheck // the former may be unknown
+		if !(s.Sum.SendShare >= way.SendShare) { // the former may be unknown
 			s.WorstFrom = server
 		}
 	}

@@ -425,7 +425,7 @@ func at(r *Reading) *Reading {
 func BenchmarkVitalsOf100VMInsertsWith60Storages(b *testing.B) {
 	w := NewWatch(WatchConfig{Pollers: 1}, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var page strings.Builder
-	page.WriteString(fmt.Sprintf(newInsertPage, 5))
+	fmt.Fprintf(&page, newInsertPage, 5)
 	for i := range 60 {
 		fmt.Fprintf(&page, "vm_rpc_rows_sent_total{addr=\"storage-%d:8400\"} 1\n", i)
 	}
