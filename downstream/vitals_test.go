@@ -422,6 +422,39 @@ func at(r *Reading) *Reading {
 	return r
 }
 
+// FuzzVitals makes vitals of two pages of one process, whatever is on them.
+func FuzzVitals(f *testing.F) {
+	f.Add("process_start_time_seconds 1\nprocess_cpu_seconds_total 1\n", "process_start_time_seconds 1\nprocess_cpu_seconds_total 3e308\n")
+	f.Add(fmt.Sprintf(newInsertPage, 1), fmt.Sprintf(newInsertPage, 1000))
+	f.Add("process_start_time_seconds 1\nvm_rows_ignored_total{reason=\"\"} -Inf\ngo_memstats_next_gc_bytes -1\n",
+		"process_start_time_seconds 1\nvm_rows_ignored_total{reason=\"a\"} NaN\ngo_memstats_next_gc_bytes 0\nvm_rpc_rows_sent_total{addr=\"\"} 1\n")
+	f.Fuzz(func(t *testing.T, first, second string) {
+		before, err := newReader().read(strings.NewReader(first))
+		if err != nil {
+			return
+		}
+		after, err := newReader().read(strings.NewReader(second))
+		if err != nil {
+			return
+		}
+		for _, kind := range []Kind{VMInsert, VMStorage} {
+			rec := newRecord(Endpoint{Base: &url.URL{}}, kind)
+			now := time.Now()
+			before.Ended, after.Ended = now, now.Add(6*time.Second)
+			rec.good(before, time.Minute)
+			rec.good(after, time.Minute)
+			v := rec.vitals(after.Ended, everySecond)
+			if _, err := json.Marshal(v); err != nil {
+				t.Fatal(err)
+			}
+			if len(v.Ignored) > MaxReasons+1 || v.CPU.GCShare > 1 || v.Pressure.IOWaiting > 1 {
+				t.Fatalf("%d reasons, GC share %v, waiting for the disk %v", len(v.Ignored), v.CPU.GCShare, v.Pressure.IOWaiting)
+			}
+			Storages([]Vitals{v, v})
+		}
+	})
+}
+
 func BenchmarkVitalsOf100VMInsertsWith60Storages(b *testing.B) {
 	w := NewWatch(WatchConfig{Pollers: 1}, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var page strings.Builder
