@@ -76,6 +76,9 @@ func (s *scene) startCluster(ctx context.Context, spec stack.ClusterSpec) (*stac
 	return c, nil
 }
 
+// operatorsToken is what each gateway that is started here wants from its operators.
+const operatorsToken = "of-the-operators-of-loadtest"
+
 // startGateway starts an ingestgw with the disk buffer. Settings are NAME=value, without the prefix.
 func (s *scene) startGateway(ctx context.Context, name string, settings ...string) (*stack.Process, error) {
 	if s.gateway == "" {
@@ -85,6 +88,11 @@ func (s *scene) startGateway(ctx context.Context, name string, settings ...strin
 		}
 		s.gateway = path
 	}
+	token := filepath.Join(s.dir, "operators")
+	if err := os.WriteFile(token, []byte(operatorsToken), 0o600); err != nil {
+		return nil, err
+	}
+	settings = append([]string{"ADMIN_TOKEN_FILE=" + token}, settings...)
 	env := make([]string, len(settings))
 	for i, setting := range settings {
 		env[i] = "INGESTGW_" + setting

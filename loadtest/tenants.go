@@ -304,6 +304,7 @@ func heapOf(ctx context.Context, gateway *stack.Process) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	req.Header.Set("Authorization", "Bearer "+operatorsToken)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err
@@ -322,11 +323,13 @@ func heapOf(ctx context.Context, gateway *stack.Process) (float64, error) {
 	return heap, nil
 }
 
+// post asks a gateway to do something, as its operator.
 func post(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Authorization", "Bearer "+operatorsToken)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

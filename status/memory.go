@@ -26,11 +26,11 @@ type Memory interface {
 func (s *Server) SetMemory(m Memory) { s.memory.Store(&m) }
 
 // memoryRoutes adds the API about memory.
-func (s *Server) memoryRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /api/v1/memory", s.withMemory(func(w http.ResponseWriter, _ *http.Request, m Memory) {
+func (s *Server) memoryRoutes(r *routes) {
+	r.HandleFunc("GET /api/v1/memory", s.withMemory(func(w http.ResponseWriter, _ *http.Request, m Memory) {
 		s.sayJSON(w, http.StatusOK, m.View())
 	}))
-	mux.HandleFunc("PUT /api/v1/memory", s.withMemory(s.changeMemory))
+	r.HandleFunc("PUT /api/v1/memory", s.withMemory(s.changeMemory))
 }
 
 func (s *Server) withMemory(do func(http.ResponseWriter, *http.Request, Memory)) http.HandlerFunc {

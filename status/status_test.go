@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +30,9 @@ func serve(t *testing.T) (*Server, *prometheus.Registry) {
 func listen(t *testing.T) (*Server, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	s := New(Config{Listen: "127.0.0.1:0"}, "v1.2.3", slog.New(slog.DiscardHandler), reg)
+	cfg := Config{Listen: "127.0.0.1:0", History: time.Hour}
+	cfg.Token.File = tokenFile(t, token)
+	s := New(cfg, "v1.2.3", slog.New(slog.DiscardHandler), reg)
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +53,36 @@ func start(t *testing.T, s *Server) {
 	})
 }
 
+// token is that of the operators in tests.
+const token = "of-the-operators-of-tests"
+
+// tokenFile returns the name of a file with the text.
+func tokenFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(name, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// get asks as an operator does.
 func get(t *testing.T, s *Server, path string) (code int, body string) {
 	t.Helper()
-	resp, err := http.Get("http://" + s.Addr().String() + path)
+	return do(t, s, http.MethodGet, path, "Authorization", "Bearer "+token)
+}
+
+// do asks with the headers, which are pairs of name and value.
+func do(t *testing.T, s *Server, method, path string, headers ...string) (code int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr().String()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,19 +135,20 @@ func TestMetricsShowTheRegistryTheRuntimeAndTheBuild(t *testing.T) {
 	}
 }
 
-func TestIndexLinksToEverythingAndAllLinksWork(t *testing.T) {
+func TestAllLinksOfThePageWork(t *testing.T) {
 	s, _ := serve(t)
 	s.SetReady(true)
 	code, body := get(t, s, "/")
-	if code != 200 || !strings.Contains(body, "ingestgw v1.2.3") {
-		t.Fatalf("index: %d %s", code, body)
+	if code != 200 || !strings.Contains(body, "<strong>ingestgw</strong> v1.2.3") {
+		t.Fatalf("page: %d %s", code, body)
 	}
-	for _, path := range []string{"/metrics", "/-/healthy", "/-/ready", "/debug/pprof/"} {
-		if !strings.Contains(body, `href="`+path+`"`) {
-			t.Errorf("the index has no link to %s", path)
-		}
-		if code, _ := get(t, s, path); code != 200 {
-			t.Errorf("%s answers %d", path, code)
+	links := regexp.MustCompile(`(?:href|src)="(/[^"]*)"`).FindAllStringSubmatch(body, -1)
+	if len(links) < 8 {
+		t.Errorf("the page has %d links only", len(links))
+	}
+	for _, link := range links {
+		if code, text := get(t, s, link[1]); code != 200 || text == "" {
+			t.Errorf("%s answers %d with %d bytes", link[1], code, len(text))
 		}
 	}
 	if code, _ := get(t, s, "/nothing"); code != 404 {
@@ -135,10 +168,14 @@ func TestProfilesAreServed(t *testing.T) {
 // Profiles take as long as they are asked to: half a minute usually, minutes sometimes.
 func TestAProfileMayTakeLongerThanOtherAnswers(t *testing.T) {
 	s, _ := listen(t)
-	s.http.WriteTimeout = 100 * time.Millisecond
+	s.http.WriteTimeout, s.http.ReadTimeout = 100*time.Millisecond, 100*time.Millisecond
 	start(t, s)
+	began := time.Now()
 	if code, body := get(t, s, "/debug/pprof/profile?seconds=1"); code != 200 || body == "" {
-		t.Errorf("a profile that takes ten times the write time-out answers %d with %d bytes", code, len(body))
+		t.Errorf("a profile that takes ten times the time-outs answers %d with %d bytes", code, len(body))
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("a profile over one second has been cut short after %s", took)
 	}
 }
 
@@ -151,7 +188,7 @@ func TestShutdownCutsOffWhoDoesNotFinish(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := io.WriteString(conn, "GET /debug/pprof/trace?seconds=100 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET /debug/pprof/trace?seconds=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := bufio.NewReader(conn).ReadByte(); err != nil { // the answer has begun

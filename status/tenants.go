@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"github.com/ingestgw/ingestgw/tenant"
@@ -23,7 +22,7 @@ type Tenants interface {
 func (s *Server) SetTenants(t Tenants) { s.tenants.Store(&t) }
 
 // tenantRoutes adds the API about tenants.
-func (s *Server) tenantRoutes(mux *http.ServeMux) {
+func (s *Server) tenantRoutes(mux *routes) {
 	mux.HandleFunc("GET /api/v1/tenants/{id}", s.aboutTenant(func(w http.ResponseWriter, _ *http.Request, t Tenants, id tenant.ID) {
 		description, known := t.Describe(id)
 		if !known {
@@ -38,11 +37,9 @@ func (s *Server) tenantRoutes(mux *http.ServeMux) {
 			s.sayError(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		s.log.Info("what is known of a tenant is asked for anew", "tenant", id, "remote", r.RemoteAddr)
 		w.WriteHeader(http.StatusNoContent)
 	}))
-	mux.HandleFunc("POST /-/reload", s.withTenants(func(w http.ResponseWriter, r *http.Request, t Tenants) {
-		s.log.Info("reload asked for", "remote", r.RemoteAddr)
+	mux.HandleFunc("POST /-/reload", s.withTenants(func(w http.ResponseWriter, _ *http.Request, t Tenants) {
 		if err := t.Reload(); err != nil { // who reloads has logged it
 			s.sayError(w, http.StatusInternalServerError, err.Error())
 			return
@@ -72,21 +69,4 @@ func (s *Server) withTenants(do func(http.ResponseWriter, *http.Request, Tenants
 		}
 		do(w, r, *t)
 	}
-}
-
-// sayJSON answers with v as JSON.
-func (s *Server) sayJSON(w http.ResponseWriter, code int, v any) {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		s.log.Error("cannot write an answer as JSON", "err", err)
-		code, text = http.StatusInternalServerError, []byte(`{"error": "internal"}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n'))
-}
-
-// sayError answers with what is wrong, as JSON.
-func (s *Server) sayError(w http.ResponseWriter, code int, text string) {
-	s.sayJSON(w, code, map[string]string{"error": text})
 }

@@ -320,7 +320,12 @@ func (c *child) keepPosting(token string) (stop func(), refused func() int) {
 }
 
 func postAdmin(c *child, path string) (int, string) {
-	resp, err := http.Post(c.admin+path, "", nil)
+	req, err := http.NewRequest(http.MethodPost, c.admin+path, nil)
+	if err != nil {
+		return 0, err.Error()
+	}
+	req.Header.Set("Authorization", "Bearer "+operatorsToken)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err.Error()
 	}

@@ -118,7 +118,7 @@ func (c *check) checkSelect(ctx context.Context, t target) bool {
 // gatewayRuns says whether what answers at our admin address is an ingestgw.
 func (c *check) gatewayRuns(ctx context.Context) bool {
 	status, page, err := ask(ctx, c.gateway, http.MethodGet, local(c.cfg.Admin.Listen, "/"), nil, nil)
-	return err == nil && status == http.StatusOK && bytes.Contains(page, []byte("<h1>ingestgw"))
+	return err == nil && status == http.StatusOK && bytes.Contains(page, []byte("<strong>ingestgw</strong>"))
 }
 
 // local is how a process on this machine reaches a listen address.

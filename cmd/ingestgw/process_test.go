@@ -49,6 +49,9 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
+// operatorsToken is that of every child.
+const operatorsToken = "of-the-operators-of-tests"
+
 // launchChild starts an ingestgw on free ports. The settings (NAME=value) are without prefix and win over the usual ones of tests.
 func launchChild(t *testing.T, settings ...string) *child {
 	t.Helper()
@@ -56,7 +59,11 @@ func launchChild(t *testing.T, settings ...string) *child {
 	c.cmd = exec.Command(binary(t))
 	c.cmd.Dir = t.TempDir()
 	c.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	for _, s := range append([]string{"INGEST_LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "FORWARD_SETTLE=0s", "SHUTDOWN_DELAY=0s"}, settings...) {
+	if err := os.WriteFile(filepath.Join(c.cmd.Dir, "operators"), []byte(operatorsToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append([]string{"INGEST_LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "ADMIN_TOKEN_FILE=operators", "FORWARD_SETTLE=0s",
+		"SHUTDOWN_DELAY=0s"}, settings...) {
 		c.cmd.Env = append(c.cmd.Env, "INGESTGW_"+s)
 	}
 	c.cmd.Stderr = c.log

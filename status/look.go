@@ -1,0 +1,414 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A NodeVitals is what the watch on downstream knows of one server.
+type NodeVitals struct {
+	// Name is the server's address as the node label of ingestgw_forward_node_state has it.
+	Name string
+	// Kind is "vminsert" or "vmstorage".
+	Kind string
+	// Up says whether its metrics can be read.
+	Up bool
+	Vitals
+}
+
+// SetAlarms gives the page and the API the alarms there are: pending, firing, and those that have resolved of late. list is called
+// for each who asks and must not wait. Without it there are none.
+func (s *Server) SetAlarms(list func() []Alarm) { s.alarms.Store(&list) }
+
+// SetVitals gives the page and the API what the servers' own metrics say. list is called for each who asks and must not wait.
+func (s *Server) SetVitals(list func() []NodeVitals) { s.vitals.Store(&list) }
+
+// look reads everything.
+func (s *Server) look() Status {
+	return s.describe(s.watcher.read())
+}
+
+// describe makes of figures what people look at.
+func (s *Server) describe(f span) Status {
+	st := Status{
+		At:            f.now.at.UTC().Truncate(time.Millisecond),
+		Process:       s.process,
+		Version:       s.version,
+		UptimeSeconds: Number(float64(f.now.at.UnixNano())/1e9) - f.now.sum(mStarted),
+		Ready:         s.ready.Load(),
+		Alarms:        s.listAlarms(),
+		Backlog:       backlogOf(f.now),
+		Stages:        stagesOf(f),
+		Lanes:         lanesOf(f.now),
+		Partitions:    partitionsOf(f.now),
+		Nodes:         nodesOf(f, s.listVitals()),
+		Tenants:       topOf(f),
+		Memory:        memoryOf(f.now),
+	}
+	st.Verdict = judge(&st, f.now.has(mUnsentBlocks), f.now.has(mRequests))
+	st.Healthy = st.Verdict.State == stateWell || st.Verdict.State == stateLook
+	return st
+}
+
+func (s *Server) listAlarms() []Alarm {
+	all := []Alarm{}
+	if list := s.alarms.Load(); list != nil {
+		all = append(all, (*list)()...)
+	}
+	for i := range all {
+		all[i].Evidence = append([]Evidence{}, all[i].Evidence...)
+		all[i].Symptoms = append([]string{}, all[i].Symptoms...)
+	}
+	slices.SortStableFunc(all, func(a, b Alarm) int { return cmp.Compare(urgency(a), urgency(b)) })
+	return all
+}
+
+// urgency sorts alarms: firing ones first, of these pages first.
+func urgency(a Alarm) int {
+	rank := slices.Index([]string{stateFiring, statePending, stateResolved}, a.State) * 2
+	if a.Severity != severityPage {
+		rank++
+	}
+	return rank
+}
+
+func (s *Server) listVitals() []NodeVitals {
+	if list := s.vitals.Load(); list != nil {
+		return (*list)()
+	}
+	return nil
+}
+
+// processName tells processes apart.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// backlogOf is the backlog of the series that match.
+func backlogOf(f *figures, match ...string) Backlog {
+	b := Backlog{
+		Seconds:           f.greatest(mUnsentAge, match...),
+		Bytes:             f.sum(mUnsentBytes, match...),
+		Blocks:            f.sum(mUnsentBlocks, match...),
+		Samples:           f.sum(mUnsentCount, match...),
+		ArrivingPerSecond: f.sum(mArriving, match...),
+		SentPerSecond:     f.sum(mSending, match...),
+		DrainSeconds:      f.greatest(mDrain, match...),
+	}
+	b.Trend = b.trend()
+	b.Growing = b.Trend == trendGrowing
+	return b
+}
+
+// waits is the age from which on what is unsent is a backlog, and not on its way.
+const waits = 5
+
+// trend says where it goes. Rates that differ by less than a fiftieth are the same.
+func (b Backlog) trend() string {
+	const notably = 1.02
+	switch {
+	case !b.Blocks.Known():
+		return trendUnknown
+	case b.Blocks == 0, b.Seconds.orZero() < waits:
+		return trendEmpty
+	case !b.ArrivingPerSecond.Known() || !b.SentPerSecond.Known():
+		return trendUnknown
+	case b.ArrivingPerSecond > b.SentPerSecond*notably:
+		return trendGrowing
+	case b.SentPerSecond > b.ArrivingPerSecond*notably:
+		return trendShrinking
+	}
+	return trendSteady
+}
+
+func lanesOf(f *figures) []Lane {
+	names := f.values(mUnsentBlocks, "lane")
+	for _, more := range f.values(mDiskQuota, "lane") {
+		if !slices.Contains(names, more) {
+			names = append(names, more)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return -cmp.Compare(a, b) }) // main, bulk
+	lanes := []Lane{}
+	for _, name := range names {
+		lanes = append(lanes, Lane{
+			Name:             name,
+			Backlog:          backlogOf(f, "lane", name),
+			BufferBytes:      f.sum(mDiskBytes, "lane", name),
+			BufferQuotaBytes: f.sum(mDiskQuota, "lane", name),
+			Waiting:          f.sum(mWaiting, "lane", name),
+		})
+	}
+	return lanes
+}
+
+// partitionsOf lists the partitions, the one that is furthest behind first.
+func partitionsOf(f *figures) []Partition {
+	type key struct{ lane, number string }
+	at := map[key]*figures{} // the figures of one partition each, so that many of them do not cost their square
+	for _, name := range []string{mUnsentBlocks, mUnsentBytes, mUnsentCount, mUnsentAge, mArriving, mSending, mDrain, mUncommitted, mOnHold} {
+		for _, one := range f.of[name] {
+			k := key{one.label("lane"), one.label("partition")}
+			if at[k] == nil {
+				at[k] = &figures{of: map[string][]series{}}
+			}
+			at[k].of[name] = append(at[k].of[name], one)
+		}
+	}
+	all := []Partition{}
+	for k, own := range at {
+		all = append(all, Partition{Lane: k.lane, Number: k.number, Backlog: backlogOf(own), Uncommitted: own.sum(mUncommitted), OnHold: own.sum(mOnHold) == 1})
+	}
+	slices.SortFunc(all, func(a, b Partition) int {
+		return cmp.Or(-cmp.Compare(a.Backlog.Seconds.orZero(), b.Backlog.Seconds.orZero()), -strings.Compare(a.Lane, b.Lane),
+			cmp.Compare(len(a.Number), len(b.Number)), strings.Compare(a.Number, b.Number))
+	})
+	return all
+}
+
+func stagesOf(f span) []Stage {
+	stages := []Stage{}
+	if f.now.has(mRequests) {
+		stages = append(stages, Stage{Name: "receive", PerSecond: f.rate(mSamplesIn), Unit: "samples", Waiting: f.now.sum(mReading), WaitingUnit: "requests",
+			FailuresPerSecond: refusals(f), Seconds: f.mean(mRequestTime), Note: refusedWith(f)})
+	}
+	if f.now.has(mGathering) || f.now.has(mStored) {
+		stored := f.rate(mStored, "result", "stored")
+		stages = append(stages, Stage{Name: "buffer", PerSecond: stored, Unit: "blocks", Waiting: f.now.sum(mGathering), WaitingUnit: "bytes",
+			FailuresPerSecond: max(0, f.rate(mStored)-stored.orZero()), Seconds: f.mean(mAppendTime)})
+	}
+	if f.now.has(mUnsettled) {
+		taken := f.rate(mPosts, "code", "2xx")
+		stages = append(stages,
+			Stage{Name: "forward", PerSecond: f.rate(mSamplesOut), Unit: "samples", Waiting: f.now.sum(mWaiting), WaitingUnit: "blocks",
+				FailuresPerSecond: max(0, f.rate(mPosts)-taken), Seconds: f.mean(mPostTime)},
+			Stage{Name: "settle", PerSecond: f.rate(mSettled), Unit: "blocks", Waiting: f.now.sum(mUnsettled), WaitingUnit: "blocks",
+				FailuresPerSecond: f.rate(mResent), Seconds: f.now.sum(mUnsettledAge), Note: settlesBy(f.now)})
+	}
+	return stages
+}
+
+// refusals is how many requests of senders per second were not accepted.
+func refusals(f span) Number {
+	all := f.rate(mRequests)
+	return max(0, all-f.rate(mRequests, "answer", "accepted").orZero())
+}
+
+// refusedWith says what senders were told, the most frequent first.
+func refusedWith(f span) string {
+	rates := f.rates(mRequests, "answer")
+	delete(rates, "accepted")
+	return mostOf(rates, 3)
+}
+
+// mostOf names the n largest that are not 0.
+func mostOf(rates map[string]Number, n int) string {
+	var names []string
+	for name, r := range rates {
+		if r > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(-cmp.Compare(rates[a], rates[b]), strings.Compare(a, b)) })
+	var said []string
+	for _, name := range names[:min(n, len(names))] {
+		said = append(said, fmt.Sprintf("%s %s/s", name, count(rates[name])))
+	}
+	return strings.Join(said, ", ")
+}
+
+func settlesBy(f *figures) string {
+	for _, s := range f.of[mSettleMode] {
+		if s.value == 1 {
+			return map[string]string{"watch": "by the servers' metrics", "time": "by the clock, without proof", "off": "vminsert's word is taken"}[s.label("mode")]
+		}
+	}
+	return ""
+}
+
+// nodesOf lists the servers: first those that are not well.
+func nodesOf(f span, vitals []NodeVitals) []Node {
+	nodes := []Node{}
+	samples, all := f.rates(mSamplesOut, "node"), f.rates(mPosts, "node")
+	for _, name := range f.now.values(mNodeState, "node") {
+		taken := f.rate(mPosts, "node", name, "code", "2xx")
+		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: stateOf(f.now, name), Vitals: unknownVitals(),
+			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-taken),
+			AnswerSeconds: f.mean(mPostTime, "node", name), InFlight: f.now.sum(mNodeBusy, "node", name)})
+	}
+	at := map[string]int{}
+	for i, n := range nodes {
+		at[n.Name] = i
+	}
+	for _, v := range vitals {
+		i, there := at[v.Name]
+		if !there || v.Kind != "vminsert" {
+			nodes = append(nodes, Node{Name: v.Name, Kind: v.Kind, State: map[bool]string{true: "up", false: "down"}[v.Up],
+				SamplesPerSecond: unknown, FailuresPerSecond: unknown, AnswerSeconds: unknown, InFlight: unknown})
+			i = len(nodes) - 1
+		}
+		nodes[i].Vitals = v.Vitals
+		nodes[i].Notes = append([]string{}, v.Notes...)
+	}
+	slices.SortStableFunc(nodes, func(a, b Node) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), cmp.Compare(doing(a), doing(b)), strings.Compare(a.Name, b.Name))
+	})
+	return nodes
+}
+
+// doing is smaller for a node that is worse.
+func doing(n Node) int {
+	switch {
+	case n.State == "paused" || n.State == "down":
+		return 0
+	case len(n.Notes) > 0:
+		return 1
+	case n.State != "ready" && n.State != "up":
+		return 2
+	}
+	return 3
+}
+
+func valueOf(m map[string]Number, name string) Number {
+	if v, ok := m[name]; ok {
+		return v
+	}
+	return unknown
+}
+
+func unknownVitals() Vitals {
+	return Vitals{UptimeSeconds: unknown, GCShare: unknown, AssistShare: unknown, CPUCores: unknown, AvailableCores: unknown, MemoryBytes: unknown,
+		LimitBytes: unknown, Inserts: unknown, InsertCapacity: unknown, PendingBytes: unknown, RowsPerSecond: unknown, Notes: []string{}}
+}
+
+func stateOf(f *figures, node string) string {
+	for _, s := range f.of[mNodeState] {
+		if s.value == 1 && s.label("node") == node {
+			return s.label("state")
+		}
+	}
+	return "unknown"
+}
+
+// mostTenants is how many tenants are told.
+const mostTenants = 20
+
+// topOf lists the busiest tenants, the first one first.
+func topOf(f span) TopTenants {
+	top := TopTenants{Known: f.now.sum(mTenants), Top: []TenantRate{}}
+	bulk, refused := f.rates(mTenantBulk, "tenant"), f.rates(mTenantNo, "tenant")
+	for name, rate := range f.rates(mTenantIn, "tenant") {
+		t := TenantRate{Tenant: name, SamplesPerSecond: rate, BulkPerSecond: valueOf(bulk, name).orZero(), RefusedPerSecond: valueOf(refused, name).orZero()}
+		if t.weight() > 0 {
+			top.Top = append(top.Top, t)
+		}
+	}
+	slices.SortFunc(top.Top, func(a, b TenantRate) int {
+		return cmp.Or(-cmp.Compare(a.weight(), b.weight()), strings.Compare(a.Tenant, b.Tenant))
+	})
+	top.Top = top.Top[:min(mostTenants, len(top.Top))]
+	return top
+}
+
+func (t TenantRate) weight() Number { return t.SamplesPerSecond + t.RefusedPerSecond }
+
+func memoryOf(f *figures) MemoryFigures {
+	m := MemoryFigures{GOGC: f.sum(mGOGC), LimitBytes: f.sum(mMemoryLimit), Differs: f.sum(mDiffers) == 1, GCShare: f.sum(mGCShare),
+		AssistShare: f.sum(mAssistShare), CountedBytes: f.sum(mCounted), ResidentBytes: f.sum(mResident), Budgets: []Budget{}}
+	for _, name := range f.values(mBudget, "budget") {
+		m.Budgets = append(m.Budgets, Budget{Name: name, UsedBytes: f.sum(mBudgetUsed, "budget", name), LimitBytes: f.sum(mBudget, "budget", name)})
+	}
+	return m
+}
+
+// late is the age of the oldest sample not sent from which on it is said, whether or not there is an alarm.
+const late = 60
+
+// judge says it in a few words. Alarms come first; without any, what can be seen without them.
+func judge(st *Status, forwards, receives bool) Verdict {
+	var pages, tickets []Alarm
+	for _, a := range st.Alarms {
+		switch {
+		case a.State != stateFiring:
+		case a.Severity == severityPage:
+			pages = append(pages, a)
+		default:
+			tickets = append(tickets, a)
+		}
+	}
+	behind := st.Backlog.Seconds.orZero() >= late
+	switch {
+	case len(pages) > 0:
+		return verdictOf(stateTrouble, "Data is refused, lost or late", pages, len(tickets))
+	case !forwards && !receives:
+		return Verdict{State: stateUnknown, Text: "Nothing is known yet", Why: "This process has just started, or is stopping.",
+			Next: "Wait for some seconds; if this stays, look into its log."}
+	case behind && st.Backlog.Trend != trendShrinking:
+		v := verdictOf(stateLook, "The newest samples may be late: "+st.Backlog.sentence(), tickets, 0)
+		if v.Why == "" {
+			v.Why = "No alarm names a cause so far."
+			v.Next = "Look at the vminserts below: which one is slow, paused, or short of CPU or memory?"
+		}
+		return v
+	case len(tickets) > 0:
+		return verdictOf(stateLook, "Samples flow and are kept; something should be looked at by day", tickets, 0)
+	case behind:
+		return Verdict{State: stateLook, Text: "It catches up: " + st.Backlog.sentence(), Why: "There was an outage, or more load than the cluster could take."}
+	case !st.Ready:
+		return Verdict{State: stateUnknown, Text: "This process is starting or stopping", Why: "It is not ready: load balancers keep requests from it."}
+	}
+	return Verdict{State: stateWell, Text: "All is well"}
+}
+
+// verdictOf names the first alarm's cause and next step, and says how many more there are.
+func verdictOf(state, text string, alarms []Alarm, others int) Verdict {
+	v := Verdict{State: state, Text: text}
+	if len(alarms) == 0 {
+		return v
+	}
+	v.Why, v.Next = alarms[0].Summary, alarms[0].Next
+	if more := len(alarms) - 1 + others; more > 0 {
+		v.Text += fmt.Sprintf(" (%d more below)", more)
+	}
+	return v
+}
+
+// sentence says how much is waiting and how it goes on.
+func (b Backlog) sentence() string {
+	return fmt.Sprintf("the oldest of %s unsent was received %s ago, and %s.", size(b.Bytes), lasting(b.Seconds), b.outlook())
+}
+
+// outlook says where the backlog goes.
+func (b Backlog) outlook() string {
+	switch b.Trend {
+	case trendEmpty:
+		return "nothing is waiting"
+	case trendGrowing:
+		return "it grows"
+	case trendShrinking:
+		return "it will be gone in " + b.goneIn()
+	case trendSteady:
+		return "it does not get less"
+	}
+	return "it is not known yet where it goes"
+}
+
+// goneIn says when nothing will be unsent. That it never will be is not told in JSON, where only the trend is left to say so.
+func (b Backlog) goneIn() string {
+	if !b.DrainSeconds.finite() && (b.Trend == trendGrowing || b.Trend == trendSteady) {
+		return "never"
+	}
+	return lasting(b.DrainSeconds)
+}
+
+// isInf says whether a number is infinite.
+func isInf(n Number) bool { return math.IsInf(float64(n), 0) }

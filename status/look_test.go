@@ -1,0 +1,122 @@
+package status
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
+	page := Alarm{Name: "a", Severity: "page", State: "firing", Summary: "A.", Next: "Do A."}
+	ticket := Alarm{Name: "b", Severity: "ticket", State: "firing", Summary: "B.", Next: "Do B."}
+	pending := Alarm{Name: "c", Severity: "page", State: "pending", Summary: "C.", Next: "Do C."}
+	behind := func(trend string) Backlog { return Backlog{Seconds: 600, Bytes: 5, DrainSeconds: 60, Trend: trend} }
+	for name, c := range map[string]struct {
+		status             Status
+		forwards, receives bool
+		state, why, text   string
+	}{
+		"a page":               {Status{Ready: true, Alarms: []Alarm{page, ticket}}, true, true, "trouble", "A.", "1 more"},
+		"a page at the start":  {Status{Alarms: []Alarm{page}}, false, false, "trouble", "A.", "refused, lost or late"},
+		"a ticket":             {Status{Ready: true, Alarms: []Alarm{ticket}}, true, true, "look", "B.", "by day"},
+		"pending":              {Status{Ready: true, Alarms: []Alarm{pending}}, true, true, "well", "", "All is well"},
+		"nothing":              {Status{}, false, false, "unknown", "just started", "Nothing is known"},
+		"not ready":            {Status{}, true, true, "unknown", "not ready", "starting or stopping"},
+		"behind, growing":      {Status{Ready: true, Backlog: behind(trendGrowing)}, true, true, "look", "No alarm names a cause", "10 min ago, and it grows"},
+		"behind, with a cause": {Status{Ready: true, Backlog: behind(trendSteady), Alarms: []Alarm{ticket}}, true, true, "look", "B.", "does not get less"},
+		"catching up":          {Status{Ready: true, Backlog: behind(trendShrinking)}, true, false, "look", "outage", "gone in 1 min"},
+		"only receiving":       {Status{Ready: true, Backlog: Backlog{Seconds: unknown}}, false, true, "well", "", "All is well"},
+	} {
+		v := judge(&c.status, c.forwards, c.receives)
+		if v.State != c.state || !strings.Contains(v.Why, c.why) || !strings.Contains(v.Text, c.text) {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+func TestTrendsOfABacklog(t *testing.T) {
+	for name, c := range map[string]struct {
+		b    Backlog
+		want string
+	}{
+		"unknown":          {Backlog{Blocks: unknown}, trendUnknown},
+		"empty":            {Backlog{Blocks: 0, Seconds: 0}, trendEmpty},
+		"on its way":       {Backlog{Blocks: 3, Seconds: 1, ArrivingPerSecond: 9, SentPerSecond: 1}, trendEmpty},
+		"growing":          {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 9, SentPerSecond: 1}, trendGrowing},
+		"shrinking":        {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 1, SentPerSecond: 9}, trendShrinking},
+		"the same":         {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 100, SentPerSecond: 101}, trendSteady},
+		"nothing moves":    {Backlog{Blocks: 3, Seconds: 9}, trendSteady},
+		"rates not known":  {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: unknown, SentPerSecond: 1}, trendUnknown},
+		"age is not known": {Backlog{Blocks: 3, Seconds: unknown, ArrivingPerSecond: 9, SentPerSecond: 1}, trendEmpty},
+	} {
+		if got := c.b.trend(); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestAlarmsThatFireComeFirst(t *testing.T) {
+	s, _ := listen(t)
+	s.SetAlarms(func() []Alarm {
+		return []Alarm{{Name: "1", State: "resolved", Severity: "page"}, {Name: "2", State: "pending", Severity: "ticket"}, {Name: "3", State: "firing", Severity: "ticket"},
+			{Name: "4", State: "pending", Severity: "page"}, {Name: "5", State: "firing", Severity: "page"}}
+	})
+	var order string
+	for _, a := range s.listAlarms() {
+		order += a.Name
+		if a.Evidence == nil || a.Symptoms == nil {
+			t.Errorf("%s has null in place of lists", a.Name)
+		}
+	}
+	if order != "53421" {
+		t.Errorf("order %s", order)
+	}
+}
+
+func TestCountersThatStartAnewGiveNoNegativeRate(t *testing.T) {
+	now, _ := board{"ingestgw_ingest_samples_total": 5}.Gather()
+	then, _ := board{"ingestgw_ingest_samples_total": 500}.Gather()
+	f := span{now: newFigures(morning, now), then: newFigures(morning.Add(-time.Second), then)}
+	if r := f.rate(mSamplesIn); r != 0 {
+		t.Errorf("rate %v", r)
+	}
+	if r := f.rate("ingestgw_no_such_total"); r.Known() {
+		t.Errorf("rate of nothing: %v", r)
+	}
+}
+
+func TestNumbersThatAreNoneAreNull(t *testing.T) {
+	for n, want := range map[Number]string{5: "5", 0.25: "0.25", Number(math.Inf(1)): "null", Number(math.Inf(-1)): "null", 1e21: "1e+21"} {
+		text, err := json.Marshal(n)
+		if err != nil || string(text) != want {
+			t.Errorf("%v: %s, %v", float64(n), text, err)
+		}
+	}
+	text, err := json.Marshal([]Number{unknown})
+	if err != nil || string(text) != "[null]" {
+		t.Errorf("unknown: %s, %v", text, err)
+	}
+	var back []Number
+	if err := json.Unmarshal([]byte("[null, 7]"), &back); err != nil || back[0].Known() || back[1] != 7 {
+		t.Errorf("read back: %v, %v", back, err)
+	}
+	if err := json.Unmarshal([]byte(`["x"]`), &back); err == nil {
+		t.Error("a text is taken for a number")
+	}
+}
+
+func TestFiguresInShort(t *testing.T) {
+	for got, want := range map[string]string{
+		lasting(0): "0 s", lasting(0.0004): "400 µs", lasting(0.4): "400 ms", lasting(4.25): "4.2 s", lasting(42.9): "43 s", lasting(60): "1 min",
+		lasting(119): "1 min 59 s", lasting(4324): "1 h 12 min", lasting(200000): "2 d 7 h", lasting(Number(math.Inf(1))): "never", lasting(unknown): nothing,
+		size(0): "0 B", size(1023): "1023 B", size(1536): "1.5 KiB", size(2.9e9): "2.7 GiB", size(1 << 60): "1024 PiB", size(unknown): nothing,
+		count(0): "0", count(7): "7", count(0.333): "0.33", count(9999): "9999", count(61234): "61.2 k", count(5.5e7): "55 M", count(2e10): "20 G",
+		count(0.0001): "0.0001", percent(0.47): "47 %", percent(0.0434): "4.3 %", percent(1): "100 %", percent(unknown): nothing,
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
