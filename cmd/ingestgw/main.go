@@ -31,6 +31,7 @@ usage:
   ingestgw config             print every setting with its meaning, default and current value
   ingestgw config -markdown   print the reference of all settings as Markdown
   ingestgw check              check the settings, and reach everything they name once
+  ingestgw status             print how a process that runs is, and what is wrong (-watch, -json, -url, -socket)
   ingestgw version            print the version
   ingestgw help               print this
 
@@ -43,6 +44,9 @@ func main() {
 
 // run is the program: its arguments, where it prints, where it logs and complains, and what it exits with.
 func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "status" {
+		return statusCommand(args[1:], stdout, stderr)
+	}
 	switch strings.Join(args, " ") {
 	case "":
 		if len(args) == 0 {
