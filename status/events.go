@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,8 +19,14 @@ const (
 	eventTimeout = 10 * time.Second
 )
 
-// viewers counts the pages that are live.
-type viewers struct{ n atomic.Int32 }
+// viewers counts the pages that are live, and has what they are told, so that many of them cost what one does.
+type viewers struct {
+	n atomic.Int32
+
+	mu   sync.Mutex // one renders at a time
+	at   time.Time
+	last Event // with all sections; nobody changes it
+}
 
 func (v *viewers) enter() bool {
 	if v.n.Add(1) <= mostViewers {
@@ -77,14 +84,13 @@ func (s *Server) sendEvent(w http.ResponseWriter, to *http.ResponseController, t
 	if err := to.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
 		return err
 	}
-	view := pageOf(s.look())
-	e := Event{State: view.Verdict.State, Announce: view.Announce, Sections: map[string]string{}}
-	for _, name := range sections {
-		html, err := renderSection(name, view)
-		if err != nil {
-			s.log.Error("cannot write a part of the page", "part", name, "err", err)
-			return err
-		}
+	whole, err := s.wholeEvent()
+	if err != nil {
+		s.log.Error("cannot write the parts of the page", "err", err)
+		return err
+	}
+	e := Event{State: whole.State, Announce: whole.Announce, Sections: map[string]string{}}
+	for name, html := range whole.Sections {
 		if told[name] != html {
 			told[name], e.Sections[name] = html, html
 		}
@@ -97,4 +103,25 @@ func (s *Server) sendEvent(w http.ResponseWriter, to *http.ResponseController, t
 		return err
 	}
 	return to.Flush()
+}
+
+// wholeEvent is all that there is to tell, at most one second old.
+func (s *Server) wholeEvent() (Event, error) {
+	v := &s.viewers
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.last.Sections != nil && time.Since(v.at) < fresh {
+		return v.last, nil
+	}
+	view := pageOf(s.look())
+	e := Event{State: view.Verdict.State, Announce: view.Announce, Sections: map[string]string{}}
+	for _, name := range sections {
+		html, err := renderSection(name, view)
+		if err != nil {
+			return Event{}, fmt.Errorf("part %s: %w", name, err)
+		}
+		e.Sections[name] = html
+	}
+	v.at, v.last = time.Now(), e
+	return e, nil
 }

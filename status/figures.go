@@ -115,14 +115,16 @@ func (f *figures) values(name, label string) []string {
 	return all
 }
 
-// by adds up a metric per value of a label.
-func (f *figures) by(name, label string) map[string]float64 {
+// by adds up the series that match per value of a label.
+func (f *figures) by(name, label string, match ...string) map[string]float64 {
 	sums := map[string]float64{}
 	if f == nil {
 		return sums
 	}
 	for _, s := range f.of[name] {
-		sums[s.label(label)] += s.value
+		if s.fits(match) {
+			sums[s.label(label)] += s.value
+		}
 	}
 	return sums
 }
@@ -143,13 +145,13 @@ func (s span) rate(name string, match ...string) Number {
 }
 
 // rates is rate per value of a label; nil if there is no earlier moment.
-func (s span) rates(name, label string) map[string]Number {
+func (s span) rates(name, label string, match ...string) map[string]Number {
 	if s.then == nil {
 		return nil
 	}
-	before, seconds := s.then.by(name, label), s.now.at.Sub(s.then.at).Seconds()
+	before, seconds := s.then.by(name, label, match...), s.now.at.Sub(s.then.at).Seconds()
 	rates := map[string]Number{}
-	for value, sum := range s.now.by(name, label) {
+	for value, sum := range s.now.by(name, label, match...) {
 		rates[value] = Number(max(0, (sum-before[value])/seconds))
 	}
 	return rates

@@ -238,12 +238,13 @@ func settlesBy(f *figures) string {
 // nodesOf lists the servers: first those that are not well.
 func nodesOf(f span, vitals []NodeVitals) []Node {
 	nodes := []Node{}
-	samples, all := f.rates(mSamplesOut, "node"), f.rates(mPosts, "node")
+	samples, all, taken := f.rates(mSamplesOut, "node"), f.rates(mPosts, "node"), f.rates(mPosts, "node", "code", "2xx")
+	took, answers := f.rates(mPostTime+"_sum", "node"), f.rates(mPostTime+"_count", "node")
+	states, busy := statesOf(f.now), f.now.by(mNodeBusy, "node")
 	for _, name := range f.now.values(mNodeState, "node") {
-		taken := f.rate(mPosts, "node", name, "code", "2xx")
-		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: stateOf(f.now, name), Vitals: unknownVitals(),
-			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-taken),
-			AnswerSeconds: f.mean(mPostTime, "node", name), InFlight: f.now.sum(mNodeBusy, "node", name)})
+		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: cmp.Or(states[name], "unknown"), Vitals: unknownVitals(),
+			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-valueOf(taken, name).orZero()),
+			AnswerSeconds: valueOf(took, name).per(valueOf(answers, name)), InFlight: Number(busy[name])})
 	}
 	at := map[string]int{}
 	for i, n := range nodes {
@@ -290,13 +291,15 @@ func unknownVitals() Vitals {
 		LimitBytes: unknown, Inserts: unknown, InsertCapacity: unknown, PendingBytes: unknown, RowsPerSecond: unknown, Notes: []string{}}
 }
 
-func stateOf(f *figures, node string) string {
+// statesOf is the state of each node.
+func statesOf(f *figures) map[string]string {
+	states := map[string]string{}
 	for _, s := range f.of[mNodeState] {
-		if s.value == 1 && s.label("node") == node {
-			return s.label("state")
+		if s.value == 1 {
+			states[s.label("node")] = s.label("state")
 		}
 	}
-	return "unknown"
+	return states
 }
 
 // mostTenants is how many tenants are told.

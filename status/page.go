@@ -51,6 +51,8 @@ type pageView struct {
 	// MoreNodes and MorePartitions are how many rows are left out.
 	MoreNodes, MorePartitions int
 	History                   []historyRow
+	// HasToken says whether there is a token of operators, without which browsers can change nothing.
+	HasToken bool
 }
 
 // A historyRow is one row of the table of history.
@@ -104,6 +106,7 @@ func historyTable(h History) []historyRow {
 func (s *Server) pageRoutes(r *routes) {
 	r.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		v := pageOf(s.look())
+		v.HasToken = s.guard.token.Configured()
 		v.History = historyTable(s.watcher.history.show(historyRows))
 		var b bytes.Buffer
 		if err := page.Execute(&b, v); err != nil {

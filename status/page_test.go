@@ -31,6 +31,7 @@ func (sc scene) status(t *testing.T) Status {
 func (sc scene) html(t *testing.T) string {
 	t.Helper()
 	v := pageOf(sc.status(t))
+	v.HasToken = sc.then != nil
 	h := newHistory(time.Hour)
 	if sc.then != nil {
 		h.add(morning.Add(-10*time.Second), pointOf(span{now: sc.span(t).then}))

@@ -199,17 +199,20 @@
     });
   }
 
-  // put asks for the token when the server wants one.
+  // put asks for the token the first time, and when it was not the right one.
   async function put(change) {
     for (;;) {
-      const headers = { "Content-Type": "application/json" };
-      if (token !== "") {
-        headers.Authorization = `Bearer ${token}`;
+      if (token === "" && !await askToken()) {
+        throw new Error("it needs the token");
       }
+      const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
       const answer = await fetch("/api/v1/memory", { method: "PUT", headers, body: JSON.stringify(change) });
-      if (answer.status === 401 && await askToken()) {
+      if (answer.status === 401) {
+        token = "";
+        byId("token-said").textContent = "That was not the token.";
         continue;
       }
+      byId("token-said").textContent = "";
       const said = await answer.json().catch(() => ({}));
       if (!answer.ok) {
         throw new Error(said.error || `the server answers ${answer.status}`);
@@ -221,6 +224,9 @@
   function controls() {
     const form = byId("memory-form");
     const said = byId("memory-said");
+    if (form === null) {
+      return; // there is no token, so that nothing can be changed from here
+    }
     form.hidden = false;
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
