@@ -37,6 +37,7 @@ func put(t *testing.T, s *Server, path, body string) (code int, answer string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,7 @@ func plantSecrets(t *testing.T, base *url.URL, basicAuth bool) []string {
 		"TENANT_JWT_JWKS_URL=http://user:" + planted + "@" + host + "/keys?authKey=" + planted,
 		"TENANT_JWT_SECRET_FILE=" + file("jwt-secret-of-more-than-32-bytes"),
 		"TENANT_JWT_ALGORITHMS=RS256,HS256",
+		"ADMIN_TOKEN_FILE=" + file("of-the-operators"),
 		"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USER=operator", "KAFKA_SASL_PASSWORD_FILE=" + file("kafka"),
 	}
 	if basicAuth {

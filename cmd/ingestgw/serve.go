@@ -167,6 +167,7 @@ func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheu
 	if err != nil {
 		return fmt.Errorf("prepare forwarding: %w", err)
 	}
+	g.status.SetVitals(func() []status.NodeVitals { return vitalsOf(forwarder.Vitals()) })
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopSending = cancel
 	g.sending = launch("forward", g.ended, func() error { return forwarder.Run(ctx, cfg.consumers()) })
