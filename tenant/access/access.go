@@ -98,7 +98,7 @@ func Challenge(h http.Header) {
 }
 
 // Identify says who sends r, of whose tenant the path says path, before the body is read. The error wraps one of those in tenant;
-// its text may be told to the sender. Beside an error the Sender says whose credential it was, for logs, and allows nothing: it is nil when
+// its text may be told to the sender, and tenant.Cause has more for the log. Beside an error the Sender says whose credential it was, for logs, and allows nothing: it is nil when
 // that is not known, and has a Tenant when the credential is for no other.
 func (a *Access) Identify(ctx context.Context, r *http.Request, path Name) (*tenant.Sender, error) {
 	sender, err := a.identify(ctx, r, path)
@@ -154,11 +154,15 @@ type allower interface {
 	owner() *tenant.Sender
 }
 
-// What senders hear. It is the same whatever was wrong with a credential.
+// What senders hear. It is the same whatever was wrong with a credential, and names nothing of ours; see tenant.Hidden for the rest.
 var (
 	errNoCredential = fmt.Errorf("%w: the request has no credential; "+
 		"send a bearer token, a user and a password, or a client certificate", tenant.ErrUnauthorized)
-	errUnknown = fmt.Errorf("%w: the credential is not known", tenant.ErrUnauthorized)
+	errUnknown  = fmt.Errorf("%w: the credential is not known", tenant.ErrUnauthorized)
+	errNotNow   = fmt.Errorf("%w: who this credential belongs to cannot be found out now; try again", tenant.ErrUnavailable)
+	errTooMany  = fmt.Errorf("%w from this address: try again later", tenant.ErrTooManyFailures)
+	errScheme   = fmt.Errorf("%w: an Authorization header that is neither Bearer nor Basic with something in it, or more than one", tenant.ErrUnauthorized)
+	errUnlisted = fmt.Errorf("%w: it is not in the file", tenant.ErrUnauthorized)
 )
 
 // authenticate finds out whose credential r has.
@@ -173,7 +177,8 @@ func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, er
 		return known, nil
 	}
 	if a.failures.tooMany(r.RemoteAddr) && (known != nil || !a.proven.has(&s.digest)) {
-		return nil, fmt.Errorf("%w from this address (INGESTGW_TENANT_FAILURES_PER_MINUTE=%d)", tenant.ErrTooManyFailures, a.cfg.FailuresPerMinute)
+		return nil, tenant.Hidden(errTooMany, fmt.Errorf("%w from this address (INGESTGW_TENANT_FAILURES_PER_MINUTE=%d)",
+			tenant.ErrTooManyFailures, a.cfg.FailuresPerMinute))
 	}
 	if known != nil {
 		known.use(time.Now())
@@ -185,7 +190,9 @@ func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, er
 		a.proven.add(&s.digest)
 	case errors.Is(err, tenant.ErrUnauthorized):
 		a.failures.count(r.RemoteAddr)
-		return nil, errUnknown
+		return nil, tenant.Hidden(errUnknown, err)
+	case errors.Is(err, tenant.ErrUnavailable):
+		return nil, tenant.Hidden(errNotNow, err)
 	}
 	return who, err
 }
@@ -196,8 +203,11 @@ func (a *Access) ask(ctx context.Context, r *http.Request, s *shown) (allower, e
 		return a.verify(ctx, s)
 	}
 	c, ok := s.question(r)
-	if a.cfg.Mode != ModeDirectory || !ok {
-		return nil, errUnknown
+	if !ok {
+		return nil, errScheme
+	}
+	if a.cfg.Mode != ModeDirectory {
+		return nil, fmt.Errorf("%s: %w", c, errUnlisted)
 	}
 	answer, err := a.directory.Lookup(ctx, c)
 	if err != nil {

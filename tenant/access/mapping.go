@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -73,9 +74,12 @@ func (m *mapped) findMissing() (*tenant.Profile, error) {
 
 func (m *mapped) ask(ctx context.Context, value []byte) (*tenant.Profile, error) {
 	if m.directory == nil {
-		return nil, fmt.Errorf("%w: there is no directory (INGESTGW_TENANT_DIRECTORY_URL)", tenant.ErrUnavailable)
+		return nil, m.notNow(value, errNoDirectory)
 	}
 	p, err := m.directory.LookupLabel(ctx, m.naming.Labels[0], value)
+	if errors.Is(err, tenant.ErrUnavailable) {
+		return nil, m.notNow(value, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +87,14 @@ func (m *mapped) ask(ctx context.Context, value []byte) (*tenant.Profile, error)
 		return nil, m.outOfBounds(p.ID)
 	}
 	return p, nil
+}
+
+var errNoDirectory = fmt.Errorf("%w: there is no directory (INGESTGW_TENANT_DIRECTORY_URL)", tenant.ErrUnavailable)
+
+// notNow hides why a value cannot be looked up.
+func (m *mapped) notNow(value []byte, why error) error {
+	return tenant.Hidden(fmt.Errorf("%w: label %q of a series has the value %.100q, whose tenant cannot be found out now; try again",
+		tenant.ErrUnavailable, m.naming.Labels[0], value), why)
 }
 
 func (m *mapped) within(id tenant.ID) (*tenant.Profile, error) {

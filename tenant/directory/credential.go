@@ -82,6 +82,9 @@ func ClientCertificate(cert *x509.Certificate) Credential {
 	return Credential{key: key{Certificate, sha256.Sum256(q.json())}, cert: q}
 }
 
+// String names the kind and the first digits of the hash, for logs.
+func (c Credential) String() string { return c.key.String() }
+
 func (c *Credential) question() question {
 	if c.cert != nil {
 		return *c.cert

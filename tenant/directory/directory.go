@@ -154,9 +154,9 @@ func (d *Directory) LookupLabel(ctx context.Context, label string, value []byte)
 	case err == nil:
 		return a.Tenants[0], nil
 	case errors.Is(err, errUnknown):
-		return nil, fmt.Errorf("label %s=%q: %w: %w", label, value, tenant.ErrUnnamed, err)
+		return nil, fmt.Errorf("label %s=%.100q: %w: %w", label, value, tenant.ErrUnnamed, err)
 	default:
-		return nil, fmt.Errorf("label %s=%q: asking the directory: %w: %w", label, value, tenant.ErrUnavailable, err)
+		return nil, fmt.Errorf("label %s=%.100q: asking the directory: %w: %w", label, value, tenant.ErrUnavailable, err)
 	}
 }
 

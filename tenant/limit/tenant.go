@@ -323,7 +323,7 @@ func bounded(err error) error {
 	if errors.As(err, &r) {
 		return r
 	}
-	text := err.Error()
+	text := tenant.Cause(err).Error()
 	if len(text) > maxErrorText {
 		text = text[:maxErrorText] + "…"
 	}
