@@ -22,7 +22,7 @@ type Plan struct {
 // A Rate is a limit per second. The zero Rate is no limit.
 //
 // What is within PerSecond in the long run, and within Burst at once, is taken as usual. What is above it is taken too, but waits
-// in the bulk lane, where it keeps nobody waiting. What is above Hard is refused.
+// in the bulk lane, where it keeps nobody waiting; so does one request of more than Burst. What is above Hard is refused.
 type Rate struct {
 	// PerSecond is sustained.
 	PerSecond float64

@@ -10,16 +10,18 @@
 // always be in debt there and its main lane would starve; as it is, PerSecond of its samples go to main however much it sends, and
 // nothing that goes to bulk ever makes room in main.
 //
-// A request finds something when the bucket is not empty, and may leave a debt behind: a request that is larger than the burst is
-// possible, and a large one does not starve among small ones. So what is taken within t seconds is at most Burst + t × rate and the
-// rest of one request. A debt in sustained is at most one Burst, so that one giant request keeps a tenant out of main for that time
-// only; a debt in hard is paid in full.
+// A request finds something when the bucket is not empty, and may leave a debt behind, so that a large one does not starve among small
+// ones. What does not fit into sustained at all, being more than Burst, goes to bulk however much there is in it: it would hold up
+// everybody in main. So what goes to main within t seconds is at most 2 × Burst + t × PerSecond, and a debt in sustained is less than
+// one Burst. What is larger than the hard bucket is taken too when there is something in that, as nothing could ever be sent again else;
+// a debt in hard is paid in full.
 package limit
 
 import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ingestgw/ingestgw/tenant"
@@ -112,9 +114,19 @@ func (r *refusal) Error() string {
 	if r.reason == Concurrent {
 		return fmt.Sprintf("tenant %s: %v: plan %q allows %d (%s)", nameOf(r.profile), r.kind, plan.Name, plan.Concurrent, r.reason)
 	}
-	rate := rateOf(plan, int(r.reason))
-	return fmt.Sprintf("tenant %s: %v: %d %s more than plan %q has left: hard limit %s/s (%s_hard), burst %s: try again in %v",
-		nameOf(r.profile), r.kind, r.value, r.reason, plan.Name, number(rate.Hard), r.reason, number(hard(rate).burst), r.wait)
+	rate, of := rateOf(plan, int(r.reason)), r.reason.String()
+	return fmt.Sprintf("tenant %s: %v: %s: plan %q has none left: %s_hard %s/s, and %s at once (%s_burst %s, for as many seconds of %s_hard): "+
+		"try again in %v",
+		nameOf(r.profile), r.kind, counted(r.value, of), plan.Name, of, number(rate.Hard), number(hard(rate).burst), of, number(rate.Burst), of,
+		r.wait)
+}
+
+// counted is n things, whose name ends in s.
+func counted(n int, things string) string {
+	if n == 1 {
+		things = strings.TrimSuffix(things, "s")
+	}
+	return fmt.Sprintf("%d %s", n, things)
 }
 
 func nameOf(p *tenant.Profile) string {

@@ -126,7 +126,7 @@ func (t *Tenant) Admit(now time.Time, u Usage, old bool) Verdict {
 			}
 			wait = max(wait, seconds)
 		}
-		bulk = bulk || !t.inMain(k)
+		bulk = bulk || !t.inMain(k, wants[k], r)
 	}
 	if exceeded >= 0 {
 		return t.refuse(u, old, exceeded, retryAfter(wait))
@@ -180,8 +180,12 @@ func (t *Tenant) advance(at int64) {
 	}
 }
 
-// inMain says whether there is something in the sustained bucket.
-func (t *Tenant) inMain(k int) bool {
+// inMain says whether n may go to the main lane: it would fit into the sustained bucket, and there is something in it. One of anything
+// fits into every bucket.
+func (t *Tenant) inMain(k int, n float64, r *tenant.Rate) bool {
+	if n > max(1, sustained(r).burst) {
+		return false
+	}
 	return t.levels.sustained[k] > 0 || t.others != nil && t.others.share.sustained[k] > 0
 }
 

@@ -102,15 +102,15 @@ func TestARefusedRequestIsChargedNothing(t *testing.T) {
 		t.Fatalf("%+v, want one request", s)
 	}
 	c.pass(1100 * time.Millisecond)
-	if v := s.send(te, c.now, 900, false); v != (Verdict{}) {
+	if v := s.send(te, c.now, 90, false); v != (Verdict{}) {
 		t.Errorf("after a second: %+v", v)
 	}
 }
 
-func TestARequestLargerThanTheBurstIsTakenAndPaidFor(t *testing.T) {
+func TestARequestLargerThanTheBurstIsTakenInBulkAndPaidFor(t *testing.T) {
 	te, c := scene(onPlan(samples(t, 100, 1000, 200)))
-	if v := te.Admit(c.now, Usage{Samples: 5000, Requests: 1}, false); v != (Verdict{}) {
-		t.Fatalf("verdict %+v", v)
+	if v := te.Admit(c.now, Usage{Samples: 5000, Requests: 1}, false); v != (Verdict{Bulk: true}) {
+		t.Fatalf("verdict %+v, want it taken, in bulk", v)
 	}
 	v := te.Admit(c.now, Usage{Samples: 1, Requests: 1}, false)
 	if v.Err == nil || v.RetryAfter != 16*time.Second {
@@ -118,7 +118,36 @@ func TestARequestLargerThanTheBurstIsTakenAndPaidFor(t *testing.T) {
 	}
 	c.pass(v.RetryAfter)
 	if v := te.Admit(c.now, Usage{Samples: 1, Requests: 1}, false); v != (Verdict{}) {
-		t.Errorf("then: %+v; main is in debt by one burst at most", v)
+		t.Errorf("then: %+v, want main: bulk takes nothing from it", v)
+	}
+}
+
+func TestOnlyWhatFitsIntoTheBurstGoesToMain(t *testing.T) {
+	small := samples(t, 10, 10, 20)
+	bytes := &tenant.Plan{Bytes: rate(t, 10, 100, 20)}
+	requests := &tenant.Plan{Requests: rate(t, 0.1, 0.5, 1)}
+	for _, test := range []struct {
+		name string
+		plan *tenant.Plan
+		u    Usage
+		bulk bool
+	}{
+		{"as much as the burst", small, Usage{Samples: 10, Requests: 1}, false},
+		{"one more", small, Usage{Samples: 11, Requests: 1}, true},
+		{"far more", small, Usage{Samples: 20_000, Requests: 1}, true},
+		{"bytes", bytes, Usage{Bytes: 100, Requests: 1}, false},
+		{"more bytes", bytes, Usage{Bytes: 101, Requests: 1}, true},
+		{"one request, of less than one", requests, Usage{Requests: 1}, false},
+	} {
+		te, c := scene(onPlan(test.plan))
+		v := te.Admit(c.now, test.u, false)
+		if v != (Verdict{Bulk: test.bulk}) {
+			t.Errorf("%s: %+v, want it taken, in bulk: %v", test.name, v, test.bulk)
+		}
+		te.Undo(c.now, test.u, v, nil)
+		if again := te.Admit(c.now, test.u, false); again != v {
+			t.Errorf("%s: given back, and then %+v", test.name, again)
+		}
 	}
 }
 
@@ -138,9 +167,9 @@ func TestARefusalNamesTenantPlanLimitAndValue(t *testing.T) {
 		first, second Usage
 		want          string
 	}{
-		{Usage{Samples: 3000}, Usage{Samples: 77}, `77 samples more than plan "small" has left: hard limit 200/s (samples_hard), burst 2000`},
-		{Usage{Bytes: 3000}, Usage{Bytes: 78}, `78 bytes more than plan "small" has left: hard limit 75/s (bytes_hard), burst 75`},
-		{Usage{Requests: 2}, Usage{Requests: 1}, `1 requests more than plan "small" has left: hard limit 1/s (requests_hard), burst 1`},
+		{Usage{Samples: 3000}, Usage{Samples: 77}, `77 samples: plan "small" has none left: samples_hard 200/s, and 2000 at once (samples_burst 1000, for as many seconds of samples_hard): try again in 6s`},
+		{Usage{Bytes: 3000}, Usage{Bytes: 78}, `78 bytes: plan "small" has none left: bytes_hard 75/s, and 75 at once (bytes_burst 50, for as many seconds of bytes_hard): try again in 30s`},
+		{Usage{Requests: 2}, Usage{Requests: 1}, `1 request: plan "small" has none left: requests_hard 1/s, and 1 at once (requests_burst 1, for as many seconds of requests_hard): try again in 2s`},
 	} {
 		te, c := scene(onPlan(plan))
 		te.Admit(c.now, test.first, false)
@@ -172,7 +201,7 @@ func TestNoMoreRequestsAtOneTimeThanThePlanAllows(t *testing.T) {
 func TestWhatWasNotStoredIsGivenBack(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		te, c := scene(onPlan(samples(t, 100, 1000, 200)))
-		u := Usage{Samples: 1500, Requests: 1}
+		u := Usage{Samples: 900, Requests: 1}
 		for range 100 { // all within one moment
 			v := te.Admit(c.now, u, old)
 			if v != (Verdict{Bulk: old}) {
@@ -181,7 +210,7 @@ func TestWhatWasNotStoredIsGivenBack(t *testing.T) {
 			te.Undo(c.now, u, v, errors.New("the buffer is full"))
 		}
 		d, _ := te.registry.Describe(acme)
-		if got := d.Refused["unavailable"]; got != (RefusedCount{100, 150_000}) || d.LastError != "the buffer is full" {
+		if got := d.Refused["unavailable"]; got != (RefusedCount{100, 90_000}) || d.LastError != "the buffer is full" {
 			t.Errorf("old %v: described as %+v", old, d)
 		}
 	}
@@ -277,12 +306,12 @@ func TestATenantIsDescribed(t *testing.T) {
 	}
 	te.Refused(c.now, Series, 5, nil)
 	te.Refused(c.now, Invalid, 1, errors.New(strings.Repeat("long ", 1000)))
-	te.Admit(c.now, Usage{Samples: 1500, Bytes: 10, Requests: 1}, false)
-	te.Admit(c.now, Usage{Samples: 600, Bytes: 10, Requests: 1}, false)
+	te.Admit(c.now, Usage{Samples: 1000, Bytes: 10, Requests: 1}, false)
+	te.Admit(c.now, Usage{Samples: 1000, Bytes: 10, Requests: 1}, false)
 	te.Admit(c.now, Usage{Samples: 700, Bytes: 10, Requests: 1}, false)
 	d, ok := r.Describe(acme)
 	if !ok || d.Tenant != "12:3" || d.Name != "acme" || d.Plan != "small" || d.Lane != "bulk" || d.InFlight != 1 || d.ActiveSeries != 5 ||
-		d.Taken != (Amounts{2100, 20, 2}) || d.BulkSamples != 600 || d.LastErrorAt == nil || !strings.Contains(d.LastError, "700 samples more") {
+		d.Taken != (Amounts{2000, 20, 2}) || d.BulkSamples != 1000 || d.LastErrorAt == nil || !strings.Contains(d.LastError, "700 samples: plan") {
 		t.Errorf("%+v", d)
 	}
 	want := map[string]RefusedCount{"samples": {1, 700}, "active_series": {1, 5}, "invalid": {1, 1}}
