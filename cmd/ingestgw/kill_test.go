@@ -84,6 +84,10 @@ func (n *numbers) count() (total int) {
 // keeper stands in for a vminsert whose 2xx can be trusted: it keeps what it takes in memory, outside of what gets killed.
 func keeper(t *testing.T, kept *numbers) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost { // it has no metrics
+			http.NotFound(w, r)
+			return
+		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return // the gateway was killed in the middle of it
