@@ -292,7 +292,7 @@ func TestNewForwardsOverTheNetwork(t *testing.T) {
 func TestSettingsHaveTheirNames(t *testing.T) {
 	want := []string{"URLS", "RESOLVE_INTERVAL", "CONCURRENCY", "TIMEOUT", "READ_AHEAD", "PACK", "MAX_LABELS", "RETRY_MIN", "RETRY_MAX",
 		"TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_SERVER_NAME", "TLS_INSECURE_SKIP_VERIFY", "HEADERS", "BASIC_AUTH_USER",
-		"BASIC_AUTH_PASSWORD_FILE", "BEARER_TOKEN_FILE", "METRICS_AUTH_KEY_FILE", "SETTLE", "SETTLE_MODE", "LOST_AFTER", "STORAGE_URLS", "POLLERS"}
+		"BASIC_AUTH_PASSWORD_FILE", "BEARER_TOKEN_FILE", "METRICS_AUTH_KEY_FILE", "SETTLE", "SETTLE_MODE", "LOST_AFTER", "STORAGE_URLS", "POLLERS", "WATCH"}
 	var got []string
 	for _, s := range settings.Describe("INGESTGW", settings.Group{Prefix: "FORWARD", Config: new(Config)}) {
 		got = append(got, strings.TrimPrefix(s.Name, "INGESTGW_FORWARD_"))
