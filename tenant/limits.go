@@ -108,7 +108,8 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 	return json.Marshal(said)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and fills in what is left out, see Limits.Plan. Other keys are passed over.
+// UnmarshalJSON reads what MarshalJSON writes, and fills in what is left out, see Limits.Plan. Another key is an error: it may be a
+// limit that somebody has misspelt, and no limit would come of it.
 func (p *Plan) UnmarshalJSON(b []byte) error {
 	var said map[string]json.RawMessage
 	if err := json.Unmarshal(b, &said); err != nil {
@@ -128,6 +129,11 @@ func (p *Plan) UnmarshalJSON(b []byte) error {
 		}
 		if _, err := l.Set(key, string(bytes.Trim(text, `"`))); err != nil {
 			return fmt.Errorf("plan %q: %s: %w", name, key, err)
+		}
+	}
+	for key := range said {
+		if key != "name" && !slices.Contains(limitKeys[:], key) {
+			return fmt.Errorf("plan %q: unknown key %.100q", name, key)
 		}
 	}
 	made, err := l.Plan(name)

@@ -108,13 +108,12 @@ func TestLimitsOverOthersTakeTheirPlace(t *testing.T) {
 func TestAPlanInJSONIsReadAsThatInAFile(t *testing.T) {
 	small := Plan{Name: "small", Bytes: Rate{PerSecond: 1 << 20, Burst: 15 << 20, Hard: 2 << 20}}
 	for text, want := range map[string]Plan{
-		`{"name":"small","bytes_per_second":1048576}`:                      small,
-		`{"name":"small","bytes_per_second":"1MiB"}`:                       small,
-		`{"name":"small","bytes_per_second":1048576,"bytes_hard":null}`:    small,
-		`{"name":"small","bytes_per_second":1048576,"later":{"than":[1]}}`: small,
-		`{"concurrent_requests":"3"}`:                                      {Concurrent: 3},
-		`{}`:                                                               {},
-		`null`:                                                             {},
+		`{"name":"small","bytes_per_second":1048576}`:                   small,
+		`{"name":"small","bytes_per_second":"1MiB"}`:                    small,
+		`{"name":"small","bytes_per_second":1048576,"bytes_hard":null}`: small,
+		`{"concurrent_requests":"3"}`:                                   {Concurrent: 3},
+		`{}`:                                                            {},
+		`null`:                                                          {},
 	} {
 		var got Plan
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
@@ -128,6 +127,7 @@ func TestAPlanInJSONIsReadAsThatInAFile(t *testing.T) {
 		`{"name":"small","requests_hard":3}`:                       `plan "small": requests_per_second: burst and hard need a rate`,
 		`{"name":"small","bytes_per_second":10,"bytes_hard":5}`:    `plan "small": bytes_per_second: the hard limit of 5 a second`,
 		`{"name":["small"],"bytes_per_second":10,"bytes_hard":20}`: `the name of a plan`,
+		`{"name":"small","sample_per_second":10}`:                  `plan "small": unknown key "sample_per_second"`,
 		`[]`: `array`,
 	} {
 		was := small

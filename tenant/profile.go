@@ -27,11 +27,23 @@ type Profile struct {
 // the length of the name, the name, the length of the value, the value; lengths as uvarints. Empty is none.
 type Tags []byte
 
-// MaxTags is the most bytes of Tags: what vminsert allows in labels at all is little more.
-const MaxTags = 16 << 10
+// What tags may be. vminsert drops or cuts longer names and values, and series with more than 40 labels, and answers 2xx
+// (https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#list-of-command-line-flags: -maxLabelNameLen,
+// -maxLabelValueLen, -maxLabelsPerTimeseries).
+const (
+	// MaxTags is the most bytes of Tags.
+	MaxTags = 16 << 10
+	// MaxTagCount leaves senders half of the labels that a series may have.
+	MaxTagCount = 20
+	// MaxTagName and MaxTagValue are in bytes.
+	MaxTagName, MaxTagValue = 256, 4096
+)
 
 // NewTags encodes labels. The error says which name or value cannot be a label, or may not be one here.
 func NewTags(labels map[string]string) (Tags, error) {
+	if len(labels) > MaxTagCount {
+		return nil, fmt.Errorf("%d tags: at most %d are allowed", len(labels), MaxTagCount)
+	}
 	names := make([]string, 0, len(labels))
 	for name := range labels {
 		names = append(names, name)
@@ -40,7 +52,7 @@ func NewTags(labels map[string]string) (Tags, error) {
 	var tags Tags
 	for _, name := range names {
 		value := labels[name]
-		if err := checkTag(name, value); err != nil {
+		if err := CheckTag(name, value); err != nil {
 			return nil, err
 		}
 		tags = binary.AppendUvarint(tags, uint64(len(name)))
@@ -54,16 +66,21 @@ func NewTags(labels map[string]string) (Tags, error) {
 	return tags, nil
 }
 
-func checkTag(name, value string) error {
+// CheckTag says why a label cannot be a tag, or may not be one here.
+func CheckTag(name, value string) error {
 	switch {
+	case len(name) > MaxTagName:
+		return fmt.Errorf("tag %.40q…: a name of %d bytes: at most %d are allowed", name, len(name), MaxTagName)
+	case len(value) > MaxTagValue:
+		return fmt.Errorf("tag %q: a value of %d bytes: at most %d are allowed", name, len(value), MaxTagValue)
 	case name == "" || value == "":
-		return fmt.Errorf("tag %q=%q: want a name and a value", name, value)
+		return fmt.Errorf("tag %q=%.100q: want a name and a value", name, value)
 	case name == "__name__" || name == "vmrange" || slices.Contains(Reserved[:], name): // vminsert makes vmrange of histograms
 		return fmt.Errorf("tag %q: this label is not for tags", name)
 	case strings.Contains(name, "="):
 		return fmt.Errorf("tag %q: vminsert takes no name with = in it", name)
 	case !utf8.ValidString(name) || !utf8.ValidString(value):
-		return fmt.Errorf("tag %q=%q: not UTF-8", name, value)
+		return fmt.Errorf("tag %q=%.100q: not UTF-8", name, value)
 	}
 	return nil
 }
@@ -88,9 +105,10 @@ func (t Tags) All() iter.Seq2[[]byte, []byte] {
 
 // Check says whether t is what NewTags makes; it may have come from outside.
 func (t Tags) Check() error {
-	before, left := "", len(t)
+	before, left, n := "", len(t), 0
 	for name, value := range t.All() {
-		if err := checkTag(string(name), string(value)); err != nil {
+		n++
+		if err := CheckTag(string(name), string(value)); err != nil {
 			return err
 		}
 		if string(name) <= before {
@@ -99,7 +117,7 @@ func (t Tags) Check() error {
 		before = string(name)
 		left -= uvarintLen(len(name)) + len(name) + uvarintLen(len(value)) + len(value)
 	}
-	if left != 0 || len(t) > MaxTags {
+	if left != 0 || len(t) > MaxTags || n > MaxTagCount {
 		return errors.New("malformed tags")
 	}
 	return nil

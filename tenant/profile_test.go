@@ -44,14 +44,17 @@ func TestTagsAreWhatTheyWereMadeOf(t *testing.T) {
 
 func TestWhatIsNoTagIsRefused(t *testing.T) {
 	refused := map[string]map[string]string{
-		"no name":     {"": "x"},
-		"no value":    {"x": ""},
-		"a metric":    {"__name__": "up"},
-		"a bucket":    {"vmrange": "1...2"},
-		"an equals":   {"a=b": "x"},
-		"no UTF-8":    {"a\xff": "x"},
-		"bad value":   {"a": "\xff"},
-		"too large":   {"a": strings.Repeat("x", MaxTags)},
+		"no name":   {"": "x"},
+		"no value":  {"x": ""},
+		"a metric":  {"__name__": "up"},
+		"a bucket":  {"vmrange": "1...2"},
+		"an equals": {"a=b": "x"},
+		"no UTF-8":  {"a\xff": "x"},
+		"bad value": {"a": "\xff"},
+		"too large": {
+			"a": strings.Repeat("x", MaxTagValue), "b": strings.Repeat("x", MaxTagValue),
+			"c": strings.Repeat("x", MaxTagValue), "d": strings.Repeat("x", MaxTagValue),
+		},
 		"among good":  {"a": "b", "vm_account_id": "1"},
 		"one of many": {"a": "b", "c": "", "d": "e"},
 	}
@@ -65,10 +68,43 @@ func TestWhatIsNoTagIsRefused(t *testing.T) {
 	}
 }
 
+// numbered are n labels.
+func numbered(n int) map[string]string {
+	labels := map[string]string{}
+	for i := range n {
+		labels[fmt.Sprintf("label_%02d", i)] = "x"
+	}
+	return labels
+}
+
+func TestATagThatVminsertWouldCutIsNamedWithItsLengthAndTheLimit(t *testing.T) {
+	for want, labels := range map[string]map[string]string{
+		"": {strings.Repeat("n", 256): strings.Repeat("v", 4096)},
+		`tag "` + strings.Repeat("n", 40) + `"…: a name of 257 bytes: at most 256 are allowed`: {strings.Repeat("n", 257): "v"},
+		`tag "org": a value of 4097 bytes: at most 4096 are allowed`:                           {"org": strings.Repeat("v", 4097)},
+		"21 tags: at most 20 are allowed":                                                      numbered(21),
+	} {
+		_, err := NewTags(labels)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := NewTags(numbered(20)); err != nil {
+		t.Error(err)
+	}
+}
+
 // written encodes texts as tags are, in the order they have.
 func written(texts ...string) (t Tags) {
 	for _, s := range texts {
 		t = append(binary.AppendUvarint(t, uint64(len(s))), s...)
+	}
+	return t
+}
+
+func many(n int) (t Tags) {
+	for i := range n {
+		t = append(t, written(fmt.Sprintf("label_%02d", i), "x")...)
 	}
 	return t
 }
@@ -91,7 +127,9 @@ func TestCheckFindsWhatNewTagsDoesNotMake(t *testing.T) {
 		"a length of many bytes":    append(slices.Clone(good), slices.Repeat([]byte{0xff}, 10)...),
 		"a length that is too long": {0x81, 0x00, 'a', 1, '1'},
 		"bytes after the end":       append(slices.Clone(good), 0),
-		"too many bytes":            written("a", strings.Repeat("x", MaxTags)),
+		"too long a value":          written("a", strings.Repeat("x", MaxTagValue+1)),
+		"too long a name":           written(strings.Repeat("x", MaxTagName+1), "a"),
+		"too many":                  many(MaxTagCount + 1),
 	} {
 		if err := tags.Check(); err == nil {
 			t.Errorf("%s: %q passes", name, tags)

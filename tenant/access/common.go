@@ -95,7 +95,7 @@ func (c *common) readDefaults(v value) error {
 			}
 			c.base.Plan = c.plans[c.plan].made
 		case "tags":
-			if c.tags, err = field.texts(); err != nil {
+			if c.tags, err = field.tags(); err != nil {
 				return err
 			}
 			c.base.Tags, err = tenant.NewTags(c.tags)

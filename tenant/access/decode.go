@@ -90,3 +90,17 @@ func (v value) texts() (map[string]string, error) {
 	}
 	return m, nil
 }
+
+// tags reads labels, as texts does.
+func (v value) tags() (map[string]string, error) {
+	m, err := v.texts()
+	if err != nil {
+		return nil, err
+	}
+	for key, field := range v.fields() {
+		if err := tenant.CheckTag(key[0].text, field[0].text); err != nil {
+			return nil, key.at(err)
+		}
+	}
+	return m, nil
+}

@@ -146,8 +146,11 @@ func number(b []byte) (uint32, bool) {
 }
 
 func (m *mapped) unknown(values ...[]byte) error {
-	return fmt.Errorf("%w: label %q of a series has the value %.100q, which names no tenant", tenant.ErrUnnamed, m.naming.Labels[0],
-		bytes.Join(values, []byte(":")))
+	if len(values) == 1 {
+		return fmt.Errorf("%w: label %q of a series has the value %.100q, which names no tenant", tenant.ErrUnnamed, m.naming.Labels[0], values[0])
+	}
+	return fmt.Errorf("%w: labels %q and %q of a series have the values %.100q and %.100q, which are no account and project",
+		tenant.ErrUnnamed, m.naming.Labels[0], m.naming.Labels[1], values[0], values[1])
 }
 
 // allowed returns the profile of a tenant for which m may write a whole request, or nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/ingestgw/ingestgw/tenant"
@@ -84,6 +85,30 @@ func TestDataNameTheirTenants(t *testing.T) {
 				t.Errorf("too many values: %v", err)
 			}
 		})
+	}
+}
+
+func TestValuesThatNameNoTenantAreToldAsTheyStandInTheSeries(t *testing.T) {
+	for from, finds := range map[string]map[string]string{
+		"{label: org}": {"12:x": `label "org" of a series has the value "12:x", which names no tenant`},
+		"{labels: [vm_account_id, vm_project_id]}": {
+			"|3":     `labels "vm_account_id" and "vm_project_id" of a series have the values "" and "3", which are no account and project`,
+			"12|x":   `have the values "12" and "x"`,
+			"12:3|":  `have the values "12:3" and ""`,
+			"12:3|4": `have the values "12:3" and "4"`,
+		},
+	} {
+		a := ofText(t, "tenants: []\ncredentials:\n- {name: scraper, bearer_sha256: "+sha("s")+", tenants_from: "+from+"}\n")
+		s, err := a.Identify(t.Context(), request(bearerOf("s")...), Name{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for text, want := range finds {
+			_, err := s.Mapping.Find(t.Context(), splitValues(text)[:len(s.Mapping.Labels())]...)
+			if !errors.Is(err, tenant.ErrUnnamed) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v, want %s", text, err, want)
+			}
+		}
 	}
 }
 

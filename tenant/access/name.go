@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/ingestgw/ingestgw/tenant"
 )
@@ -42,7 +43,7 @@ const (
 )
 
 // nameOf is the one tenant that path and the headers of a request name. The error wraps tenant.ErrUnnamed: they differ, or a header
-// cannot be read. X-Scope-OrgID counts when it is numeric; else it is another system's and says nothing here.
+// cannot be read. X-Scope-OrgID counts when it is made of digits, be it with a colon; else it is another system's and says nothing here.
 func nameOf(h http.Header, path Name) (Name, error) {
 	name, from := path, "the path says"
 	if len(h[accountHeader]) > 0 || len(h[projectHeader]) > 0 {
@@ -56,9 +57,12 @@ func nameOf(h http.Header, path Name) (Name, error) {
 		name, from = n, "headers AccountID and ProjectID say"
 	}
 	for _, value := range h[scopeHeader] {
-		n, err := ParseName(value)
-		if err != nil || n.Multitenant {
+		if !numeric(value) {
 			continue
+		}
+		n, err := ParseName(value)
+		if err != nil {
+			return Name{}, fmt.Errorf("%w: header X-Scope-OrgID: want numbers from 0 to 4294967295, got %.40q", tenant.ErrUnnamed, value)
 		}
 		if name.Given && name != n {
 			return Name{}, disagree(from, name, "header X-Scope-OrgID says", n)
@@ -67,6 +71,14 @@ func nameOf(h http.Header, path Name) (Name, error) {
 	}
 	return name, nil
 }
+
+// numeric says whether s is meant as an account, or as an account and a project.
+func numeric(s string) bool {
+	account, project, both := strings.Cut(s, ":")
+	return digits(account) && (!both || digits(project))
+}
+
+func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 func disagree(from string, name Name, otherFrom string, other Name) error {
 	return fmt.Errorf("%w: %s %s and %s %s", tenant.ErrUnnamed, from, name, otherFrom, other)

@@ -9,6 +9,15 @@ import (
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
+// numberedTags are n tags as they stand in a mapping.
+func numberedTags(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("label_%d: x", i))
+	}
+	return strings.Join(list, ", ")
+}
+
 func TestAFaultInTheFileIsToldWithItsLine(t *testing.T) {
 	hash := sha("x")
 	for name, c := range map[string]struct{ text, want string }{
@@ -40,6 +49,11 @@ func TestAFaultInTheFileIsToldWithItsLine(t *testing.T) {
 		"a limit that is unknown":            {"plans:\n  small:\n    samples: 1\n", `line 3: unknown key "samples"`},
 		"limits that cannot be":              {"tenants:\n- {\"id\": 1, \"limits\": {\"samples_burst\": 1}}\n", "line 2: samples_per_second: burst and hard need a rate per second"},
 		"a reserved tag":                     {"tenants:\n- id: 1\n  tags:\n    vm_account_id: x\n", `line 4: tag "vm_account_id"`},
+		"a long value of a tag":              {"tenants:\n- id: 1\n  tags:\n    a: x\n    org: " + strings.Repeat("x", 5000) + "\n", `line 5: tag "org": a value of 5000 bytes: at most 4096 are allowed`},
+		"a long name of a tag":               {"tenants:\n- {\"id\": 1}\n- {\"id\": 2, \"tags\": {\"" + strings.Repeat("n", 300) + "\": \"x\"}}\n", "line 3: tag \"" + strings.Repeat("n", 40) + "\"…: a name of 300 bytes: at most 256 are allowed"},
+		"too many tags":                      {"tenants:\n- id: 1\n  tags: {" + numberedTags(21) + "}\n", "line 3: 21 tags: at most 20 are allowed"},
+		"too many with those of all":         {"defaults: {tags: {x: y}}\ntenants:\n- id: 1\n  tags: {" + numberedTags(20) + "}\n", "line 4: 21 tags: at most 20 are allowed"},
+		"two credentials of one name":        {"credentials:\n- {name: x, bearer_sha256: " + hash + ", tenants: [1]}\n- {name: x, bearer_sha256: " + sha("other") + ", tenants: [1]}\n", `line 3: a credential of the name "x" stands in line 2 already`},
 		"a reserved tag of all":              {"defaults:\n  tags: {vm_account_id: x}\n", `line 2: tag "vm_account_id"`},
 		"a tag that is a list":               {"tenants:\n- id: 1\n  tags:\n    x: []\n", "line 4: want a text, got a list"},
 		"a rule that is none":                {"tenants:\n- id: 1\n  drop:\n  - up\n  - 'sum(up)'\n", "line 5: rule"},

@@ -128,7 +128,7 @@ func (r *reading) plan(v value, name string, over value) (*tenant.Plan, error) {
 
 // tags are those of all tenants and v, which wins.
 func (r *reading) tags(v value) (tenant.Tags, error) {
-	own, err := v.texts()
+	own, err := v.tags()
 	if err != nil {
 		return nil, err
 	}

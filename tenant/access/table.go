@@ -151,6 +151,7 @@ func (c *credential) describe() Use {
 type builder struct {
 	*table
 	previous *table
+	names    map[string]bool // of the credentials in shared
 	faults   faults
 }
 
@@ -162,6 +163,7 @@ func (b *builder) add(lists ...[]found) {
 	}
 	b.tenants = make(map[tenant.ID]*entry, n)
 	b.credentials = make(map[uint64]*credential, n)
+	b.names = make(map[string]bool)
 	for _, l := range lists {
 		for _, f := range l {
 			b.addOne(f, lists)
@@ -179,6 +181,13 @@ func (b *builder) addOne(f found, lists [][]found) {
 		}
 		b.tenants[id] = f.entry
 	} else {
+		name := f.credential.sender.Credential
+		if b.names[name] {
+			b.twice(f.line, lineOf(lists, func(o found) bool { return o.credential != nil && o.credential.sender.Credential == name }),
+				fmt.Sprintf("a credential of the name %q", name))
+			return
+		}
+		b.names[name] = true
 		b.shared = append(b.shared, f.credential)
 	}
 	for c := range f.credentials() {

@@ -3,7 +3,9 @@ package directory
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +98,26 @@ func TestATTLIsKeptWithinBounds(t *testing.T) {
 		v, err := decode([]byte(`{"tenants":[],"ttl":"`+text+`"}`), anybody)
 		if err != nil || v.ttl != want {
 			t.Errorf("%s: %v, %v, want %v", text, v.ttl, err, want)
+		}
+	}
+}
+
+func TestAnAnswerWhoseTagsOrPlanCannotBeIsMalformed(t *testing.T) {
+	tags := `"x":"y"`
+	for i := range 20 {
+		tags += `,"t` + strconv.Itoa(i) + `":"x"`
+	}
+	for text, want := range map[string]string{
+		`{"tenants":[1],"tags":{"org":"` + strings.Repeat("x", 5000) + `"}}`:    `tag "org": a value of 5000 bytes: at most 4096 are allowed`,
+		`{"tenants":[1],"tags":{"` + strings.Repeat("n", 300) + `":"x"}}`:       "a name of 300 bytes: at most 256 are allowed",
+		`{"tenants":[1],"tags":{` + tags + `}}`:                                 "21 tags: at most 20 are allowed",
+		`{"tenants":[1],"plan":{"name":"gold","sample_per_second":10}}`:         `plan "gold": unknown key "sample_per_second"`,
+		`{"tenants":[{"id":1,"plan":{"samples_per_second":1,"Samples":null}}]}`: `unknown key "Samples"`,
+	} {
+		_, err := read(http.StatusOK, []byte(text), anybody)
+		var m *malformed
+		if !errors.As(err, &m) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want a malformed answer: %s", err, want)
 		}
 	}
 }

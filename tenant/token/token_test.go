@@ -95,6 +95,26 @@ func expect(t *testing.T, v *Verifier, raw, want string) {
 	}
 }
 
+func TestATokenWithTagsThatVminsertWouldCutIsForbidden(t *testing.T) {
+	key := tokentest.NewKey(t, "k", "ES256")
+	v := with(t, key, nil)
+	many := map[string]string{}
+	for i := range 50 {
+		many[fmt.Sprint("label_", i)] = "x"
+	}
+	for want, labels := range map[string]map[string]string{
+		`tag "org": a value of 5000 bytes: at most 4096 are allowed`: {"org": strings.Repeat("x", 5000)},
+		"a name of 300 bytes: at most 256 are allowed":               {strings.Repeat("n", 300): "x"},
+		"50 tags: at most 20 are allowed":                            many,
+	} {
+		_, err := v.Verify(t.Context(), key.Sign(t, tokentest.For(1, 0).With("vm_access", map[string]any{
+			"tenant_id": map[string]any{"account_id": 1}, "extra_labels": labels})))
+		if !errors.Is(err, tenant.ErrForbidden) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want forbidden: %s", err, want)
+		}
+	}
+}
+
 func TestTokensOfEveryAlgorithmAreVerified(t *testing.T) {
 	for _, algorithm := range algorithms {
 		t.Run(algorithm, func(t *testing.T) {
