@@ -35,8 +35,10 @@ const (
 	MaxTags = 16 << 10
 	// MaxTagCount leaves senders half of the labels that a series may have.
 	MaxTagCount = 20
-	// MaxTagName and MaxTagValue are in bytes.
-	MaxTagName, MaxTagValue = 256, 4096
+	// MaxTagName is the most bytes of a name.
+	MaxTagName = 256
+	// MaxTagValue is the most bytes of a value.
+	MaxTagValue = 4096
 )
 
 // NewTags encodes labels. The error says which name or value cannot be a label, or may not be one here.

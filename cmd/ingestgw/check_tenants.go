@@ -26,6 +26,9 @@ func (c *check) checkTenants(ctx context.Context) {
 		c.failAll("listener for senders", err)
 	}
 	cfg := *c.cfg
+	if err := cfg.Directory.CheckCacheFile(); err != nil {
+		c.fail("directory of tenants", "%v", err)
+	}
 	cfg.Directory.CacheFile = "" // it is for the process that runs
 	t, err := newTenants(&cfg, c.log, prometheus.NewRegistry())
 	if err != nil {

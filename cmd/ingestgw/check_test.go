@@ -221,6 +221,14 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			},
 			"FAIL", []string{"directory http://127.0.0.1:1/lookup"},
 		},
+		"a folder of the cache file that is missing": {
+			func(t *testing.T, _ *fakeCluster) {
+				t.Setenv("INGESTGW_TENANT_MODE", "directory")
+				t.Setenv("INGESTGW_TENANT_DIRECTORY_URL", "http://127.0.0.1:1/lookup")
+				t.Setenv("INGESTGW_TENANT_DIRECTORY_CACHE_FILE", "/nowhere/answers")
+			},
+			"FAIL", []string{"INGESTGW_TENANT_DIRECTORY_CACHE_FILE=/nowhere/answers", "the folder has to be there"},
+		},
 		"a directory that knows everybody": {
 			func(t *testing.T, _ *fakeCluster) {
 				everybody := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"tenants":["1:2"]}`) })

@@ -2,11 +2,14 @@
 package credentials
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -15,8 +18,10 @@ import (
 const (
 	// recheckFile is how long a credential is used before its file is looked at again.
 	recheckFile = 3 * time.Second
-	// maxSecretFile bounds what is read from the file of a password, token or key.
+	// maxSecretFile bounds what is read from the file of a password or a token.
 	maxSecretFile = 64 << 10
+	// maxKeysFile bounds what is read from a file of certificates or keys. Those of all authorities of a system take 200 KiB.
+	maxKeysFile = 1 << 20
 )
 
 // A File holds what was made of one or more files, and makes it anew when they change. Without a name it holds the zero value of
@@ -31,7 +36,7 @@ type File[T any] struct {
 	value   T
 	stamp   string // what os.Stat said when value was read
 	checked time.Time
-	failing bool
+	fault   string // of the last reading; empty: none
 }
 
 // Secret is a File that holds one line, which is not empty and may stand in an HTTP header. setting is the whole name of the
@@ -71,12 +76,25 @@ func (f *File[T]) Get() T {
 	if !f.Configured() || time.Since(f.checked) < recheckFile {
 		return f.value
 	}
-	err := f.reread()
-	if err != nil && !f.failing {
-		f.log.Error("cannot read a credential again, going on with the one read before", "setting", f.setting, "err", err)
-	}
-	f.failing = err != nil
+	f.tell(f.reread())
 	return f.value
+}
+
+// tell logs each fault once, and that all is well again.
+func (f *File[T]) tell(err error) {
+	fault := ""
+	if err != nil {
+		fault = err.Error()
+	}
+	if fault == f.fault {
+		return
+	}
+	f.fault = fault
+	if err != nil {
+		f.log.Error("cannot read a credential again, going on with the one read before", "setting", f.setting, "err", err)
+		return
+	}
+	f.log.Info("a credential that could not be read is well again", "setting", f.setting)
 }
 
 func (f *File[T]) reread() error {
@@ -110,14 +128,7 @@ func stampOf(names []string) (string, error) {
 }
 
 func readSecret(names []string) (string, error) {
-	info, err := os.Stat(names[0])
-	if err != nil {
-		return "", err
-	}
-	if info.Size() > maxSecretFile {
-		return "", fmt.Errorf("%s has %d bytes; at most %d are read as a secret", names[0], info.Size(), maxSecretFile)
-	}
-	content, err := os.ReadFile(names[0])
+	content, err := readFile(names[0], maxSecretFile)
 	if err != nil {
 		return "", err
 	}
@@ -127,3 +138,39 @@ func readSecret(names []string) (string, error) {
 	}
 	return secret, nil
 }
+
+// readFile reads a regular file of at most so many bytes.
+func readFile(name string, most int64) ([]byte, error) {
+	file, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(content)) > most {
+		return nil, fmt.Errorf("%s: more than the %d bytes that are read of such a file", name, most)
+	}
+	return content, nil
+}
+
+// Open opens a file for reading, which has to be a regular one, be it behind links. It never waits: a FIFO that was put in the place of
+// a file would keep whoever opens or reads it waiting for good.
+func Open(name string) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "open", Path: name, Err: errIrregular}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+var errIrregular = errors.New("want a regular file")

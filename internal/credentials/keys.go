@@ -7,11 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 )
-
-// maxKeysFile bounds what is read from a file of public keys.
-const maxKeysFile = 1 << 20
 
 // PublicKeys is a File that holds PEM blocks: public keys (PUBLIC KEY, RSA PUBLIC KEY) and certificates, whose keys are taken
 // without looking at anything else in them. There is at least one. setting and name are as for Secret.
@@ -20,14 +16,7 @@ func PublicKeys(setting, name string, log *slog.Logger) *File[[]crypto.PublicKey
 }
 
 func readPublicKeys(names []string) ([]crypto.PublicKey, error) {
-	info, err := os.Stat(names[0])
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxKeysFile {
-		return nil, fmt.Errorf("%s has %d bytes; at most %d are read as public keys", names[0], info.Size(), maxKeysFile)
-	}
-	content, err := os.ReadFile(names[0])
+	content, err := readFile(names[0], maxKeysFile)
 	if err != nil {
 		return nil, err
 	}

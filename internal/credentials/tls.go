@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 )
 
 // TLSConfig is the settings that say whom to trust and what to show on TLS connections that we open.
@@ -81,7 +80,7 @@ func (t *TLS) verify(state tls.ConnectionState, name string) error {
 }
 
 func readRoots(names []string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(names[0])
+	pem, err := readFile(names[0], maxKeysFile)
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +92,17 @@ func readRoots(names []string) (*x509.CertPool, error) {
 }
 
 func readCert(names []string) (*tls.Certificate, error) {
-	cert, err := tls.LoadX509KeyPair(names[0], names[1])
+	chain, err := readFile(names[0], maxKeysFile)
 	if err != nil {
 		return nil, err
+	}
+	key, err := readFile(names[1], maxKeysFile)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", names[0], names[1], err)
 	}
 	return &cert, nil
 }

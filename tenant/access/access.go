@@ -85,7 +85,9 @@ func New(cfg Config, tokens Verifier, dir Directory, log *slog.Logger, reg prome
 	a.table.Store(emptyTable(dir))
 	a.metrics = newMetrics(reg, a.hasFile())
 	if a.hasFile() {
-		return a, a.Reload()
+		a.reloading.Lock()
+		defer a.reloading.Unlock()
+		return a, a.read(stamp{})
 	}
 	return a, nil
 }

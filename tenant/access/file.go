@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/internal/clock"
+	"github.com/ingestgw/ingestgw/internal/credentials"
 )
 
 // A stamp tells whether a file has changed.
@@ -53,7 +54,7 @@ func (a *Access) poll() {
 	if err == nil && !same(before, info) {
 		return
 	}
-	_ = a.read(a.seen) // has been logged
+	_ = a.reread(a.seen) // has been logged
 }
 
 // same says whether two looks at a file found the same. It is false for nil.
@@ -69,7 +70,16 @@ func (a *Access) Reload() error {
 	}
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	return a.read(stamp{})
+	return a.reread(stamp{})
+}
+
+// reread is read when there is something to go on with.
+func (a *Access) reread(known stamp) error {
+	err := a.read(known)
+	if err != nil {
+		a.log.Error("tenants cannot be read, going on with those read before", "err", err)
+	}
+	return err
 }
 
 // read puts what the file says into use, unless its content is that of known.
@@ -87,9 +97,7 @@ func (a *Access) read(known stamp) error {
 	}
 	a.metrics.reload(t, began)
 	if err != nil {
-		err = fmt.Errorf("read tenants (INGESTGW_TENANT_FILE): %s: %w", a.cfg.File, err)
-		a.log.Error("tenants cannot be read, going on with those read before", "err", err)
-		return err
+		return fmt.Errorf("read tenants (INGESTGW_TENANT_FILE): %s: %w", a.cfg.File, err)
 	}
 	a.table.Store(t)
 	a.log.Info("tenants read", slog.String("file", a.cfg.File), slog.Int("tenants", len(t.tenants)),
@@ -98,7 +106,7 @@ func (a *Access) read(known stamp) error {
 }
 
 func load(name string) (text string, seen stamp, err error) {
-	f, err := os.Open(name)
+	f, err := credentials.Open(name)
 	if err != nil {
 		return "", stamp{}, withoutName(err)
 	}

@@ -3,11 +3,13 @@ package access
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,9 +115,13 @@ func TestABadFileAtTheStartIsAnError(t *testing.T) {
 	for what, c := range map[string]struct{ name, want string }{
 		"a fault": {writeFile(t, "tenants:\n- id: x\n"), "line 2"},
 		"no file": {filepath.Join(t.TempDir(), "none.yaml"), "no such file"},
-		"no text": {t.TempDir(), "directory"},
+		"no text": {t.TempDir(), "want a regular file"},
 	} {
-		_, err := New(Config{Mode: ModeFile, File: c.name}, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		var logged bytes.Buffer
+		_, err := New(Config{Mode: ModeFile, File: c.name}, nil, nil, slog.New(slog.NewTextHandler(&logged, nil)), prometheus.NewRegistry())
+		if logged.Len() > 0 {
+			t.Errorf("%s: there is nothing to go on with, and it logs %s", what, &logged)
+		}
 		if err == nil || !strings.Contains(err.Error(), c.name) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -123,6 +129,37 @@ func TestABadFileAtTheStartIsAnError(t *testing.T) {
 	_, err := New(Config{Mode: ModeDirectory}, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err == nil || !strings.Contains(err.Error(), "INGESTGW_TENANT_DIRECTORY_URL") {
 		t.Errorf("no directory: %v", err)
+	}
+}
+
+func TestAFIFOInThePlaceOfTheFileHangsNoReload(t *testing.T) {
+	name := writeFile(t, oneTenant("good"))
+	a := newAccess(t, Config{Mode: ModeFile, File: name})
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, put := range map[string]func() error{
+		"a FIFO":        func() error { return syscall.Mkfifo(name, 0o600) },
+		"one by a link": func() error { return os.Symlink(fifo, name) },
+		"a folder":      func() error { return os.Mkdir(name, 0o700) },
+	} {
+		if err := errors.Join(os.Remove(name), put()); err != nil {
+			t.Fatal(err)
+		}
+		err := a.Reload()
+		if err == nil || !strings.Contains(err.Error(), name+": open: want a regular file") || knows(t, a, "good") != "good" {
+			t.Errorf("%s: %v", what, err)
+		}
+		a.poll()
+		a.poll()
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, name, oneTenant("good", "other"))
+	if err := a.Reload(); err != nil || knows(t, a, "other") != "other" {
+		t.Errorf("a file again: %v", err)
 	}
 }
 

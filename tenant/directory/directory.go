@@ -97,9 +97,10 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Directory, e
 	}
 	d.metrics = newMetrics(reg, d)
 	if cfg.CacheFile != "" {
-		if d.file, err = openFile(cfg.CacheFile, log, d.metrics); err != nil {
-			return nil, fmt.Errorf("%s_CACHE_FILE: %w", prefix, err)
+		if err := cfg.CheckCacheFile(); err != nil {
+			return nil, err
 		}
+		d.file = &file{name: cfg.CacheFile, log: log, metrics: d.metrics}
 		d.restore(d.file.read(cfg))
 	}
 	return d, nil

@@ -43,15 +43,27 @@ type file struct {
 	metrics *metrics
 }
 
-// openFile looks whether there can be such a file.
-func openFile(name string, log *slog.Logger, m *metrics) (*file, error) {
-	switch info, err := os.Stat(filepath.Dir(name)); {
-	case err != nil:
-		return nil, err
-	case !info.IsDir():
-		return nil, fmt.Errorf("%s is no directory", filepath.Dir(name))
+// CheckCacheFile says why there cannot be such a file, if so.
+func (c Config) CheckCacheFile() error {
+	if c.CacheFile == "" {
+		return nil
 	}
-	return &file{name: name, log: log, metrics: m}, nil
+	folder := filepath.Dir(c.CacheFile)
+	switch info, err := os.Stat(folder); {
+	case err != nil:
+		return fmt.Errorf("%s_CACHE_FILE=%s: the folder has to be there: %w", prefix, c.CacheFile, err)
+	case !info.IsDir():
+		return fmt.Errorf("%s_CACHE_FILE=%s: %s is no folder", prefix, c.CacheFile, folder)
+	}
+	switch info, err := os.Stat(c.CacheFile); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s_CACHE_FILE: %w", prefix, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s_CACHE_FILE=%s: want a regular file", prefix, c.CacheFile)
+	}
+	return nil
 }
 
 // An answerLine is what a line of the file holds.
