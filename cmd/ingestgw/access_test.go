@@ -387,3 +387,22 @@ func hashOf(token string) string {
 	hash := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(hash[:])
 }
+
+func TestATenantOfTheDirectoryIsToldOfOnceItHasSent(t *testing.T) {
+	d := new(directorytest.Directory)
+	d.Bearer("token", `{"tenants": ["1:0"], "plan": {"name": "gold", "samples_per_second": 10}, "tags": {"org": "acme"}, "drop": ["up"]}`)
+	c := startChild(t, "FORWARD_URLS="+startSink(t).URL, "TENANT_MODE=directory", "TENANT_DIRECTORY_URL="+d.Serve(t))
+	if code, _ := get(c.admin + "/api/v1/tenants/1:0"); code != 404 {
+		t.Errorf("before: answered %d", code)
+	}
+	c.want(t, "a sample", "token", 204)
+	code, text := get(c.admin + "/api/v1/tenants/1:0")
+	for _, part := range []string{`"listed": false`, `"name": "gold"`, `"samples_per_second": 10`, `"org": "acme"`, `"drop": [`} {
+		if code != 200 || !strings.Contains(text, part) {
+			t.Errorf("answered %d, without %s:\n%s", code, part, text)
+		}
+	}
+	if strings.Contains(text, "active_series") {
+		t.Errorf("series are told that nobody counts:\n%s", text)
+	}
+}

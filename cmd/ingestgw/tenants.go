@@ -132,7 +132,7 @@ type description struct {
 
 // Describe implements status.Tenants.
 func (t *tenants) Describe(id tenant.ID) (any, bool) {
-	d := description{Tenant: id.String(), Description: t.access.Describe(id)}
+	d := description{Tenant: id.String(), Description: t.access.Describe(id, t.limits.Profile(id))}
 	usage, used := t.limits.Describe(id)
 	if used {
 		d.Usage = &usage

@@ -254,12 +254,13 @@ func (a *Access) Profile(id tenant.ID) *tenant.Profile { return a.table.Load().p
 // A Description is what the status API tells of a tenant.
 type Description struct {
 	Name string `json:"name,omitempty"`
-	// Listed says whether the file has the tenant. One that it does not have is what it says of all tenants.
+	// Listed says whether the file has the tenant. Of one that it does not have this is what the directory, or the token, has said with
+	// which it has sent of late; else what the file says of all tenants.
 	Listed bool              `json:"listed"`
 	Plan   *tenant.Plan      `json:"plan,omitempty"` // nil is no limit
 	Tags   map[string]string `json:"tags,omitempty"`
 	Drop   []string          `json:"drop,omitempty"`
-	// Credentials are those of the file that may write for this tenant and are not trusted to name tenants in data.
+	// Credentials are those of the file that may write for this tenant, but for trusted ones that may write for everybody.
 	Credentials []Use `json:"credentials,omitempty"`
 }
 
@@ -267,12 +268,16 @@ type Description struct {
 type Use struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
+	// Trusted: its data name tenants, this one among others.
+	Trusted bool `json:"trusted,omitempty"`
 	// LastUsed is zero when the credential was not used since the process started.
 	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
-// Describe tells what is known of a tenant.
-func (a *Access) Describe(id tenant.ID) Description { return a.table.Load().describe(id) }
+// Describe tells what is known of a tenant. sends is by what it was let in when it sent last; nil when it has not, of late.
+func (a *Access) Describe(id tenant.ID, sends *tenant.Profile) Description {
+	return a.table.Load().describe(id, sends)
+}
 
 // Tenants is how many the file has.
 func (a *Access) Tenants() int { return len(a.table.Load().tenants) }

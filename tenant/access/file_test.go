@@ -268,7 +268,7 @@ func TestOneSeesWhichCredentialsAreInUse(t *testing.T) {
 		a := newAccess(t, Config{Mode: ModeFile, File: file})
 		uses := func() string {
 			var b strings.Builder
-			for _, u := range a.Describe(tenant.ID{Account: 12, Project: 3}).Credentials {
+			for _, u := range a.Describe(tenant.ID{Account: 12, Project: 3}, nil).Credentials {
 				if !u.LastUsed.IsZero() {
 					fmt.Fprintf(&b, "%s (%s) %s; ", u.Name, u.Kind, u.LastUsed.UTC().Format(time.TimeOnly))
 				}
@@ -301,15 +301,60 @@ func TestOneSeesWhichCredentialsAreInUse(t *testing.T) {
 
 func TestDescribeTellsWhatIsKnownOfATenant(t *testing.T) {
 	a := ofText(t, acme)
-	d := a.Describe(tenant.ID{Account: 12, Project: 3})
+	d := a.Describe(tenant.ID{Account: 12, Project: 3}, nil)
 	if !d.Listed || d.Name != "acme" || d.Plan.Name != "small" || fmt.Sprint(d.Tags) != "map[org:acme region:eu]" ||
-		fmt.Sprint(d.Drop) != `[{__name__=~"go_.*"}]` || len(d.Credentials) != 9 {
+		fmt.Sprint(d.Drop) != `[{__name__=~"go_.*"}]` || len(d.Credentials) != 11 {
 		t.Errorf("got %+v", d)
 	}
-	if d := a.Describe(tenant.ID{Account: 99}); d.Listed || d.Plan.Name != "small" || len(d.Credentials) != 0 {
+	if d := a.Describe(tenant.ID{Account: 99}, nil); d.Listed || d.Plan.Name != "small" || len(d.Credentials) != 0 {
 		t.Errorf("of one that is not listed: %+v", d)
 	}
-	if d := newAccess(t, Config{Mode: ModePath}).Describe(tenant.ID{}); d.Listed || d.Plan != nil {
+	if d := newAccess(t, Config{Mode: ModePath}).Describe(tenant.ID{}, nil); d.Listed || d.Plan != nil {
 		t.Errorf("without a file: %+v", d)
+	}
+}
+
+func TestATenantThatTheFileDoesNotListIsDescribedByWhatItHasSentWith(t *testing.T) {
+	a := ofText(t, acme)
+	tags, err := tenant.NewTags(map[string]string{"org": "plant"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := tenant.ParseRule("up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sends := &tenant.Profile{Name: "plant", Tags: tags, Drop: []tenant.Rule{rule}, Plan: &tenant.Plan{Name: "gold"}}
+	d := a.Describe(tenant.ID{Account: 99}, sends)
+	if d.Listed || d.Name != "plant" || d.Plan.Name != "gold" || fmt.Sprint(d.Tags) != "map[org:plant]" || fmt.Sprint(d.Drop) != "[up]" {
+		t.Errorf("got %+v", d)
+	}
+	if d := a.Describe(tenant.ID{Account: 12, Project: 3}, sends); !d.Listed || d.Name != "acme" || d.Plan.Name != "small" {
+		t.Errorf("of one that is listed: %+v", d)
+	}
+}
+
+func TestTrustedCredentialsAreListedWithTheTenantsThatTheyAreFor(t *testing.T) {
+	a := ofText(t, acme+`  - name: narrow
+    bearer_sha256: `+sha("narrow")+`
+    tenants: ["13:0"]
+    tenants_from: {label: org, values: table, table: {acme: "12:3", other: 13}, missing: "8:8"}
+`)
+	for id, want := range map[tenant.ID]string{
+		{Account: 12, Project: 3}: "hosts bounded",
+		{Account: 13}:             "hosts bounded narrow",
+		{Account: 9, Project: 9}:  "hosts",
+		{Account: 8, Project: 8}:  "narrow",
+		{Account: 99}:             "",
+	} {
+		var names []string
+		for _, u := range a.Describe(id, nil).Credentials {
+			if u.Trusted {
+				names = append(names, u.Name)
+			}
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
 	}
 }

@@ -51,6 +51,14 @@ func (g *grant) allow(n Name) (*tenant.Sender, error) {
 		tenant.ErrUnnamed, g.name, len(g.senders))
 }
 
+// isFor says whether the tenant is one of those that the credential is for, and not just one of all.
+func (g *grant) isFor(id tenant.ID) bool {
+	if g.trusted != nil {
+		return g.mapping.names(id)
+	}
+	return g.senders[id] != nil
+}
+
 func (g *grant) owner() *tenant.Sender {
 	if len(g.senders) == 1 {
 		for _, s := range g.senders {

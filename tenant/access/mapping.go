@@ -170,6 +170,14 @@ func (m *mapped) allowed(id tenant.ID) *tenant.Profile {
 	return m.profiles.profile(id)
 }
 
+// names says whether m was made for the tenant: it is within its bounds, in its table, or that of series without the label.
+func (m *mapped) names(id tenant.ID) bool {
+	if m.bounds != nil && m.bounds[id] {
+		return true
+	}
+	return m.inTable(id) && (m.bounds == nil || m.naming.Missing != nil && *m.naming.Missing == id)
+}
+
 func (m *mapped) inTable(id tenant.ID) bool {
 	for _, one := range m.naming.Table {
 		if one == id {

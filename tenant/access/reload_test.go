@@ -349,7 +349,7 @@ func TestNoRequestIsRefusedWhileTheFileIsReadAgain(t *testing.T) {
 					t.Errorf("%+v, %v", s, err)
 					return
 				}
-				a.Describe(tenant.ID{Account: 7})
+				a.Describe(tenant.ID{Account: 7}, nil)
 			}
 		})
 	}

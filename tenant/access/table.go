@@ -117,8 +117,11 @@ func withTags(p *tenant.Profile, tags map[string]string) (*tenant.Profile, error
 	return &tagged, nil
 }
 
-func (t *table) describe(id tenant.ID) Description {
-	p := t.profile(id)
+func (t *table) describe(id tenant.ID, sends *tenant.Profile) Description {
+	p := sends
+	if p == nil || t.tenants[id] != nil {
+		p = t.profile(id)
+	}
 	d := Description{Name: p.Name, Plan: p.Plan}
 	for name, value := range p.Tags.All() {
 		if d.Tags == nil {
@@ -136,7 +139,7 @@ func (t *table) describe(id tenant.ID) Description {
 		}
 	}
 	for _, c := range t.shared {
-		if c.several != nil && c.several.senders[id] != nil {
+		if c.several.isFor(id) {
 			d.Credentials = append(d.Credentials, c.describe())
 		}
 	}
@@ -144,7 +147,7 @@ func (t *table) describe(id tenant.ID) Description {
 }
 
 func (c *credential) describe() Use {
-	return Use{Name: c.sender.Credential, Kind: c.kind.String(), LastUsed: c.lastUse()}
+	return Use{Name: c.sender.Credential, Kind: c.kind.String(), Trusted: c.several != nil && c.several.trusted != nil, LastUsed: c.lastUse()}
 }
 
 // A builder makes a table of what was read. What is wrong is gathered in faults.

@@ -164,7 +164,7 @@ type Description struct {
 	InFlight     int                     `json:"requests_in_flight"`
 	Refused      map[string]RefusedCount `json:"refused,omitempty"`         // by reason
 	Reserved     uint64                  `json:"reserved_labels,omitempty"` // labels and metadata fields that named a tenant
-	ActiveSeries int                     `json:"active_series"`             // counted for tenants with a limit of them; those heard of from other processes too
+	ActiveSeries *int                    `json:"active_series,omitempty"`   // nil: not counted, as there is no limit of them; those heard of from other processes too
 	Shared       bool                    `json:"shared"`                    // other processes use its limits too
 	LastError    string                  `json:"last_error,omitempty"`
 	LastErrorAt  *time.Time              `json:"last_error_at,omitempty"`
@@ -195,25 +195,37 @@ func (r *Registry) Describe(id tenant.ID) (Description, bool) {
 	return d, true
 }
 
+// Profile is what a tenant was let in by when it sent last; nil when it has not sent for LIMIT_IDLE.
+func (r *Registry) Profile(id tenant.ID) *tenant.Profile {
+	t := r.find(id)
+	if t == nil {
+		return nil
+	}
+	return t.profile.Load()
+}
+
 // describe returns all but the share, and the rate of samples in the measure of recent.
 func (t *Tenant) describe(now time.Time) (d Description, rate float64) {
 	plan, at := t.lock(now)
 	defer t.mu.Unlock()
 	t.sweep(at)
 	d = Description{
-		Tenant:       t.id.String(),
-		Name:         t.profile.Load().Name,
-		Taken:        Amounts{float64(t.taken[Samples]), float64(t.taken[Bytes]), float64(t.taken[Requests])},
-		PerSecond:    Amounts{t.perSecond(Samples), t.perSecond(Bytes), t.perSecond(Requests)},
-		BulkSamples:  t.takenBulk,
-		Lane:         "main",
-		InFlight:     int(t.inFlight.Load()),
-		ActiveSeries: int(t.table.count),
-		Shared:       t.others != nil && t.others.heard(),
-		LastSeen:     t.registry.started.Add(time.Duration(t.seen)),
+		Tenant:      t.id.String(),
+		Name:        t.profile.Load().Name,
+		Taken:       Amounts{float64(t.taken[Samples]), float64(t.taken[Bytes]), float64(t.taken[Requests])},
+		PerSecond:   Amounts{t.perSecond(Samples), t.perSecond(Bytes), t.perSecond(Requests)},
+		BulkSamples: t.takenBulk,
+		Lane:        "main",
+		InFlight:    int(t.inFlight.Load()),
+		Shared:      t.others != nil && t.others.heard(),
+		LastSeen:    t.registry.started.Add(time.Duration(t.seen)),
 	}
 	if plan != nil {
 		d.Plan = plan.Name
+		if plan.ActiveSeries > 0 {
+			n := int(t.table.count)
+			d.ActiveSeries = &n
+		}
 	}
 	if t.bulk {
 		d.Lane = "bulk"

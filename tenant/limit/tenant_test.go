@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -310,7 +311,7 @@ func TestATenantIsDescribed(t *testing.T) {
 	te.Admit(c.now, Usage{Samples: 1000, Bytes: 10, Requests: 1}, false)
 	te.Admit(c.now, Usage{Samples: 700, Bytes: 10, Requests: 1}, false)
 	d, ok := r.Describe(acme)
-	if !ok || d.Tenant != "12:3" || d.Name != "acme" || d.Plan != "small" || d.Lane != "bulk" || d.InFlight != 1 || d.ActiveSeries != 5 ||
+	if !ok || d.Tenant != "12:3" || d.Name != "acme" || d.Plan != "small" || d.Lane != "bulk" || d.InFlight != 1 || d.ActiveSeries == nil || *d.ActiveSeries != 5 ||
 		d.Taken != (Amounts{2000, 20, 2}) || d.BulkSamples != 1000 || d.LastErrorAt == nil || !strings.Contains(d.LastError, "700 samples: plan") {
 		t.Errorf("%+v", d)
 	}
@@ -318,8 +319,23 @@ func TestATenantIsDescribed(t *testing.T) {
 	if fmt.Sprint(d.Refused) != fmt.Sprint(want) {
 		t.Errorf("refused %v, want %v", d.Refused, want)
 	}
-	if _, ok := r.Describe(tenant.ID{Account: 7}); ok {
+	if p := r.Profile(acme); p == nil || p.Plan != plan {
+		t.Errorf("it was let in by %+v", p)
+	}
+	other := tenant.ID{Account: 7}
+	if _, ok := r.Describe(other); ok || r.Profile(other) != nil {
 		t.Error("a tenant that has not sent is described")
+	}
+}
+
+func TestSeriesThatNobodyCountsAreNotTold(t *testing.T) {
+	for _, plan := range []*tenant.Plan{nil, samples(t, 100, 1000, 200)} {
+		te, c := scene(onPlan(plan))
+		te.Admit(c.now, Usage{Samples: 1}, false)
+		d, _ := te.registry.Describe(acme)
+		if text, err := json.Marshal(d); err != nil || strings.Contains(string(text), "active_series") {
+			t.Errorf("%s, %v", text, err)
+		}
 	}
 }
 
