@@ -41,7 +41,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		from.tenant.Refused(began, limit.Invalid, 0, err)
 	}
 	s.log.Warn("request refused", slog.String("answer", a.label), slog.Int("status", a.status),
-		slog.String("tenant", from.String()), slog.String("credential", from.credential()), slog.String("remote", r.RemoteAddr), slog.Any("error", err))
+		slog.String("tenant", from.String()), slog.String("credential", from.credential()), slog.String("remote", r.RemoteAddr), slog.Any("error", tenant.Cause(err)))
 	refuse(w, a, err)
 }
 

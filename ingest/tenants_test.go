@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -552,4 +554,20 @@ func TestTellingWhatWasRefusedEndsWithTheServer(t *testing.T) {
 	cfg := defaults()
 	cfg.Discarded = true
 	inWorld(t, cfg, &shelf{}) // Cleanup waits for Serve
+}
+
+// A secretive Access knows more of an error than senders are told.
+type secretive struct{}
+
+func (secretive) Identify(context.Context, *http.Request, access.Name) (*tenant.Sender, error) {
+	return nil, fmt.Errorf("identify: %w", tenant.Hidden(tenant.ErrUnavailable, errors.New("dial tcp 10.1.2.3:9000: refused")))
+}
+
+func TestTheLogSaysWhatSendersAreNotTold(t *testing.T) {
+	var text bytes.Buffer // read when the request has been answered, which is after it was logged
+	g := startLogging(t, defaults(), secretive{}, 64<<20, &shelf{}, slog.New(slog.NewTextHandler(&text, nil)))
+	resp, answer := g.sendAs(t, "one", freshly(named("m")))
+	if resp.StatusCode != 503 || strings.Contains(answer, "10.1.2.3") || !strings.Contains(text.String(), "10.1.2.3") {
+		t.Errorf("told %s %q, logged %q", resp.Status, answer, text.String())
+	}
 }
