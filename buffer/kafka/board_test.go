@@ -256,7 +256,7 @@ func TestBoardOnApacheKafkaIsReadOnAfterARestartAndCompacted(t *testing.T) {
 	if err := b.Post(ctx, "limit", []byte("lost")); err == nil {
 		t.Error("something is posted while no broker is there")
 	}
-	if err := k.Brokers[0].Restart(soon(t), nil); err != nil {
+	if err := k.Brokers[0].Restart(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it can be posted after a restart", func() bool { return b.Post(soon(t), "limit", []byte("1")) == nil })
