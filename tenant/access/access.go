@@ -100,8 +100,8 @@ func Challenge(h http.Header) {
 }
 
 // Identify says who sends r, of whose tenant the path says path, before the body is read. The error wraps one of those in tenant;
-// its text may be told to the sender, and tenant.Cause has more for the log. Beside an error the Sender says whose credential it was, for logs, and allows nothing: it is nil when
-// that is not known, and has a Tenant when the credential is for no other.
+// its text may be told to the sender, and tenant.Cause has more for the log. Beside an error the Sender says whose credential it was,
+// for logs, and allows nothing: it is nil when that is not known, and has a Tenant when the credential is for no other.
 func (a *Access) Identify(ctx context.Context, r *http.Request, path Name) (*tenant.Sender, error) {
 	sender, err := a.identify(ctx, r, path)
 	a.metrics.identified(err)
