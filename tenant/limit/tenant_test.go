@@ -123,6 +123,28 @@ func TestARequestLargerThanTheBurstIsTakenInBulkAndPaidFor(t *testing.T) {
 	}
 }
 
+// The figures are those of tenant/access/FORMAT.md.
+func TestALargeDebtIsPaidByTheHardRateAndToldIn30SecondsAtATime(t *testing.T) {
+	te, c := scene(onPlan(samples(t, 10, 10, 20)))
+	if v := te.Admit(c.now, Usage{Samples: 20_000, Requests: 1}, false); v != (Verdict{Bulk: true}) {
+		t.Fatalf("verdict %+v, want it taken, in bulk", v)
+	}
+	for waited := 0; waited < 960; waited += 30 {
+		if v := te.Admit(c.now, Usage{Samples: 1, Requests: 1}, false); v.Err == nil || v.RetryAfter != 30*time.Second {
+			t.Fatalf("after %d s: %+v, want to be told to come in 30 s", waited, v)
+		}
+		c.pass(30 * time.Second)
+	}
+	c.pass(38 * time.Second)
+	if v := te.Admit(c.now, Usage{Samples: 1, Requests: 1}, false); v.Err == nil {
+		t.Errorf("after 998 s: %+v, want it refused", v)
+	}
+	c.pass(2 * time.Second)
+	if v := te.Admit(c.now, Usage{Samples: 1, Requests: 1}, false); v != (Verdict{}) {
+		t.Errorf("after 1000 s: %+v, want it taken", v)
+	}
+}
+
 func TestOnlyWhatFitsIntoTheBurstGoesToMain(t *testing.T) {
 	small := samples(t, 10, 10, 20)
 	bytes := &tenant.Plan{Bytes: rate(t, 10, 100, 20)}
