@@ -36,10 +36,10 @@ func (s *Server) look() Status {
 // describe makes of figures what people look at.
 func (s *Server) describe(f span) Status {
 	st := Status{
-		At:            f.now.at.UTC().Truncate(time.Millisecond),
+		At:            f.now.At.UTC().Truncate(time.Millisecond),
 		Process:       s.process,
 		Version:       s.version,
-		UptimeSeconds: Number(float64(f.now.at.UnixNano())/1e9) - f.now.sum(mStarted),
+		UptimeSeconds: Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(mStarted),
 		Ready:         s.ready.Load(),
 		Alarms:        s.listAlarms(),
 		Backlog:       backlogOf(f.now),
@@ -131,8 +131,8 @@ func (b Backlog) trend() string {
 }
 
 func lanesOf(f *figures) []Lane {
-	names := f.values(mUnsentBlocks, "lane")
-	for _, more := range f.values(mDiskQuota, "lane") {
+	names := f.Values(mUnsentBlocks, "lane")
+	for _, more := range f.Values(mDiskQuota, "lane") {
 		if !slices.Contains(names, more) {
 			names = append(names, more)
 		}
@@ -153,20 +153,11 @@ func lanesOf(f *figures) []Lane {
 
 // partitionsOf lists the partitions, the one that is furthest behind first.
 func partitionsOf(f *figures) []Partition {
-	type key struct{ lane, number string }
-	at := map[key]*figures{} // the figures of one partition each, so that many of them do not cost their square
-	for _, name := range []string{mUnsentBlocks, mUnsentBytes, mUnsentCount, mUnsentAge, mArriving, mSending, mDrain, mUncommitted, mOnHold} {
-		for _, one := range f.of[name] {
-			k := key{one.label("lane"), one.label("partition")}
-			if at[k] == nil {
-				at[k] = &figures{of: map[string][]series{}}
-			}
-			at[k].of[name] = append(at[k].of[name], one)
-		}
-	}
+	parts := f.Split("lane", "partition", mUnsentBlocks, mUnsentBytes, mUnsentCount, mUnsentAge, mArriving, mSending, mDrain, mUncommitted, mOnHold)
 	all := []Partition{}
-	for k, own := range at {
-		all = append(all, Partition{Lane: k.lane, Number: k.number, Backlog: backlogOf(own), Uncommitted: own.sum(mUncommitted), OnHold: own.sum(mOnHold) == 1})
+	for k, part := range parts {
+		own := &figures{part}
+		all = append(all, Partition{Lane: k[0], Number: k[1], Backlog: backlogOf(own), Uncommitted: own.sum(mUncommitted), OnHold: own.sum(mOnHold) == 1})
 	}
 	slices.SortFunc(all, func(a, b Partition) int {
 		return cmp.Or(-cmp.Compare(a.Backlog.Seconds.orZero(), b.Backlog.Seconds.orZero()), -strings.Compare(a.Lane, b.Lane),
@@ -227,9 +218,9 @@ func mostOf(rates map[string]Number, n int) string {
 }
 
 func settlesBy(f *figures) string {
-	for _, s := range f.of[mSettleMode] {
-		if s.value == 1 {
-			return map[string]string{"watch": "by the servers' metrics", "time": "by the clock, without proof", "off": "vminsert's word is taken"}[s.label("mode")]
+	for _, s := range f.Of(mSettleMode) {
+		if s.Value == 1 {
+			return map[string]string{"watch": "by the servers' metrics", "time": "by the clock, without proof", "off": "vminsert's word is taken"}[s.Label("mode")]
 		}
 	}
 	return ""
@@ -240,8 +231,8 @@ func nodesOf(f span, vitals []NodeVitals) []Node {
 	nodes := []Node{}
 	samples, all, taken := f.rates(mSamplesOut, "node"), f.rates(mPosts, "node"), f.rates(mPosts, "node", "code", "2xx")
 	took, answers := f.rates(mPostTime+"_sum", "node"), f.rates(mPostTime+"_count", "node")
-	states, busy := statesOf(f.now), f.now.by(mNodeBusy, "node")
-	for _, name := range f.now.values(mNodeState, "node") {
+	states, busy := statesOf(f.now), f.now.By(mNodeBusy, "node")
+	for _, name := range f.now.Values(mNodeState, "node") {
 		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: cmp.Or(states[name], "unknown"), Vitals: unknownVitals(),
 			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-valueOf(taken, name).orZero()),
 			AnswerSeconds: valueOf(took, name).per(valueOf(answers, name)), InFlight: Number(busy[name])})
@@ -294,9 +285,9 @@ func unknownVitals() Vitals {
 // statesOf is the state of each node.
 func statesOf(f *figures) map[string]string {
 	states := map[string]string{}
-	for _, s := range f.of[mNodeState] {
-		if s.value == 1 {
-			states[s.label("node")] = s.label("state")
+	for _, s := range f.Of(mNodeState) {
+		if s.Value == 1 {
+			states[s.Label("node")] = s.Label("state")
 		}
 	}
 	return states
@@ -327,7 +318,7 @@ func (t TenantRate) weight() Number { return t.SamplesPerSecond + t.RefusedPerSe
 func memoryOf(f *figures) MemoryFigures {
 	m := MemoryFigures{GOGC: f.sum(mGOGC), LimitBytes: f.sum(mMemoryLimit), Differs: f.sum(mDiffers) == 1, GCShare: f.sum(mGCShare),
 		AssistShare: f.sum(mAssistShare), CountedBytes: f.sum(mCounted), ResidentBytes: f.sum(mResident), Budgets: []Budget{}}
-	for _, name := range f.values(mBudget, "budget") {
+	for _, name := range f.Values(mBudget, "budget") {
 		m.Budgets = append(m.Budgets, Budget{Name: name, UsedBytes: f.sum(mBudgetUsed, "budget", name), LimitBytes: f.sum(mBudget, "budget", name)})
 	}
 	return m

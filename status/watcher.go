@@ -54,7 +54,7 @@ func (w *watcher) note() {
 	s := w.read()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.history.add(s.now.at, pointOf(s))
+	w.history.add(s.now.At, pointOf(s))
 	if w.past = append(w.past, s.now); len(w.past) > pastPoints {
 		w.past = append(w.past[:0:0], w.past[1:]...)
 	}
@@ -64,7 +64,7 @@ func (w *watcher) note() {
 func (w *watcher) read() span {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.last == nil || time.Since(w.last.at) >= fresh {
+	if w.last == nil || time.Since(w.last.At) >= fresh {
 		families, err := w.gatherer.Gather()
 		if err != nil { // what could be read is there
 			w.log.Warn("not all metrics can be read for the page", "err", err)
@@ -72,7 +72,7 @@ func (w *watcher) read() span {
 		w.last = newFigures(time.Now(), families)
 	}
 	s := span{now: w.last}
-	if len(w.past) > 0 && w.last.at.Sub(w.past[0].at) >= leastSpan {
+	if len(w.past) > 0 && w.last.At.Sub(w.past[0].At) >= leastSpan {
 		s.then = w.past[0]
 	}
 	return s
