@@ -3,7 +3,6 @@ package status
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -403,6 +402,3 @@ func (b Backlog) goneIn() string {
 	}
 	return lasting(b.DrainSeconds)
 }
-
-// isInf says whether a number is infinite.
-func isInf(n Number) bool { return math.IsInf(float64(n), 0) }

@@ -106,17 +106,3 @@ func TestNumbersThatAreNoneAreNull(t *testing.T) {
 		t.Error("a text is taken for a number")
 	}
 }
-
-func TestFiguresInShort(t *testing.T) {
-	for got, want := range map[string]string{
-		lasting(0): "0 s", lasting(0.0004): "400 µs", lasting(0.4): "400 ms", lasting(4.25): "4.2 s", lasting(42.9): "43 s", lasting(60): "1 min",
-		lasting(119): "1 min 59 s", lasting(4324): "1 h 12 min", lasting(200000): "2 d 7 h", lasting(Number(math.Inf(1))): "never", lasting(unknown): nothing,
-		size(0): "0 B", size(1023): "1023 B", size(1536): "1.5 KiB", size(2.9e9): "2.7 GiB", size(1 << 60): "1024 PiB", size(unknown): nothing,
-		count(0): "0", count(7): "7", count(0.333): "0.33", count(9999): "9999", count(61234): "61.2 k", count(5.5e7): "55 M", count(2e10): "20 G",
-		count(0.0001): "0.0001", percent(0.47): "47 %", percent(0.0434): "4.3 %", percent(1): "100 %", percent(unknown): nothing,
-	} {
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-}
