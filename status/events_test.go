@@ -58,7 +58,7 @@ func TestEventsTellAllFirstAndThenWhatIsNew(t *testing.T) {
 		t.Fatalf("answered %d %s", v.resp.StatusCode, kind)
 	}
 	first := v.next(t)
-	if len(first.Sections) != len(sections) || first.State != "trouble" || !strings.Contains(first.Announce, "vminsert gc gogc too low at 10.0.0.7") {
+	if len(first.Sections) != len(sections) || first.State != "trouble" || !strings.Contains(first.Announce, "vminsert gogc too low at 10.0.0.7") {
 		t.Errorf("first: %s, %q, %d parts", first.State, first.Announce, len(first.Sections))
 	}
 	if !strings.Contains(first.Sections["alarms"], "Start vminsert with GOGC=100") {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 // A NodeVitals is what the watch on downstream knows of one server.
@@ -69,8 +71,8 @@ func (s *Server) listAlarms() []Alarm {
 
 // urgency sorts alarms: firing ones first, of these pages first.
 func urgency(a Alarm) int {
-	rank := slices.Index([]string{stateFiring, statePending, stateResolved}, a.State) * 2
-	if a.Severity != severityPage {
+	rank := slices.Index([]alarm.State{alarm.Firing, alarm.Pending, alarm.Resolved}, a.State) * 2
+	if a.Severity != alarm.Page {
 		rank++
 	}
 	return rank
@@ -331,8 +333,8 @@ func judge(st *Status, forwards, receives bool) Verdict {
 	var pages, tickets []Alarm
 	for _, a := range st.Alarms {
 		switch {
-		case a.State != stateFiring:
-		case a.Severity == severityPage:
+		case a.State != alarm.Firing:
+		case a.Severity == alarm.Page:
 			pages = append(pages, a)
 		default:
 			tickets = append(tickets, a)

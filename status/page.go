@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 //go:embed assets page.html
@@ -66,7 +68,7 @@ func pageOf(st Status) *pageView {
 	v := &pageView{Status: st}
 	v.Announce = announce(&v.Status)
 	for _, a := range v.Alarms {
-		if a.State == stateResolved {
+		if a.State == alarm.Resolved {
 			v.Over = append(v.Over, a)
 		} else {
 			v.Firing = append(v.Firing, a)
@@ -83,7 +85,7 @@ func pageOf(st Status) *pageView {
 func announce(st *Status) string {
 	said := stateWord(st.Verdict.State)
 	for _, a := range st.Alarms {
-		if a.State == stateFiring {
+		if a.State == alarm.Firing {
 			said += ". " + strings.ReplaceAll(a.Name, "_", " ")
 			if a.Node != "" {
 				said += " at " + a.Node

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 // The most rows of a table in a terminal.
@@ -84,29 +86,21 @@ func (p *printer) alarms(all []Alarm) {
 	for _, a := range all {
 		p.text.WriteByte('\n')
 		colour := yellow
-		if a.Severity == severityPage {
+		if a.Severity == alarm.Page {
 			colour = red
 		}
-		if a.State != stateFiring {
+		if a.State != alarm.Firing {
 			colour = bold
 		}
 		p.marked(colour, fmt.Sprintf("%s (%s, %s)", a.Name, a.Severity, a.State), strings.TrimRight(" "+a.Node, " ")+" since "+clockTime(a.Since))
 		p.line("  %s", a.Summary)
-		if a.State != stateResolved && a.Next != "" {
+		if a.State != alarm.Resolved && a.Next != "" {
 			p.line("  Next: %s", a.Next)
 		}
 		for _, e := range a.Evidence {
-			p.line("  - %s", e.said())
+			p.line("  - %s", e.Text)
 		}
 	}
-}
-
-// said is the evidence as a person would say it.
-func (e Evidence) said() string {
-	if e.Text != "" {
-		return e.Text
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", e.Name, count(e.Value), e.Unit))
 }
 
 func (p *printer) backlog(b Backlog) {

@@ -193,13 +193,13 @@ func backlogScene() scene {
 	s.vitals[0] = vitalsOf("10.0.0.7:8480", "vminsert", 0.47, "GC takes 47 % of its CPU", "all 16 inserts busy")
 	s.alarms = []Alarm{
 		{Name: "disk_nearly_full", Severity: "ticket", State: "pending", Since: morning.Add(-20 * time.Second), Summary: "The buffer is full in 9 h at this rate."},
-		{Name: "vminsert_gc_gogc_too_low", Severity: "page", Node: "10.0.0.7:8480", State: "firing", Since: morning.Add(-71 * time.Minute),
+		{Name: "vminsert_gogc_too_low", Severity: "page", Node: "10.0.0.7:8480", State: "firing", Since: morning.Add(-71 * time.Minute),
 			Summary: "vminsert 10.0.0.7 spends 47 % of its CPU in garbage collection, because its GOGC is too low.",
 			Next:    "Start vminsert with GOGC=100 in its environment.",
 			Evidence: []Evidence{
 				{Name: "gc_share", Value: 0.47, Unit: "of the CPU used", Text: "47 % of the CPU it uses goes into garbage collection (30 s)"},
 				{Name: "next_gc_by_live", Value: 1.1, Text: "the next collection comes at 1.1 times the live heap: GOGC is about 10"},
-				{Name: "inserts", Value: 16, Unit: "of 16"},
+				{Name: "inserts", Value: 16, Text: "inserts: 16 of 16"},
 			},
 			Symptoms: []string{"backlog_growing", "senders_refused"}},
 		{Name: "clock_skew", Severity: "ticket", State: "resolved", Since: morning.Add(-3 * time.Hour), Summary: "The clock was 40 s ahead of <vmstorage>.", Next: "Nothing."},

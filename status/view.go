@@ -1,6 +1,10 @@
 package status
 
-import "time"
+import (
+	"time"
+
+	"github.com/ingestgw/ingestgw/alarm"
+)
 
 // Status is what GET /api/v1/status answers, what the page shows, and what ingestgw status prints. The backlog is that of the
 // partitions which this process forwards.
@@ -45,42 +49,11 @@ type Verdict struct {
 	Next string `json:"next"`
 }
 
-// Severities and states of an Alarm.
-const (
-	severityPage  = "page"
-	stateFiring   = "firing"
-	statePending  = "pending"
-	stateResolved = "resolved"
+// An Alarm is one thing that is wrong, with its cause, and Evidence one figure that it rests on.
+type (
+	Alarm    = alarm.Alarm
+	Evidence = alarm.Evidence
 )
-
-// An Alarm is one thing that is wrong, with its cause.
-type Alarm struct {
-	// Name is the cause, as in ingestgw_alarm{alarm="…"}.
-	Name string `json:"name"`
-	// Severity is page (somebody has to get up) or ticket.
-	Severity string `json:"severity"`
-	// Node is the server that it is about; empty for the whole.
-	Node string `json:"node"`
-	// State is pending (seen, and not for long enough yet), firing or resolved.
-	State string    `json:"state"`
-	Since time.Time `json:"since"`
-	// Summary says in one sentence what is wrong and why, Next what to do.
-	Summary string `json:"summary"`
-	Next    string `json:"next"`
-	// Evidence is what it was concluded from.
-	Evidence []Evidence `json:"evidence"`
-	// Symptoms are what it explains.
-	Symptoms []string `json:"symptoms"`
-}
-
-// Evidence is one figure that an alarm rests on.
-type Evidence struct {
-	Name  string `json:"name"`
-	Value Number `json:"value"`
-	Unit  string `json:"unit"`
-	// Text is the whole as a person would say it.
-	Text string `json:"text"`
-}
 
 // Trends of a backlog.
 const (

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/ingestgw/ingestgw/alarm"
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
@@ -39,6 +40,7 @@ type config struct {
 	Kafka     kafka.Config
 	Forward   forward.Config
 	Memory    memory.Config
+	Alarm     alarm.Config
 	Admin     status.Config
 	Log       logs.Config
 	Shutdown  shutdownConfig
@@ -59,6 +61,7 @@ func (c *config) groups() []settings.Group {
 		{Prefix: "KAFKA", Title: "Buffer in Kafka", Config: &c.Kafka},
 		{Prefix: "FORWARD", Title: "Forwarding", Config: &c.Forward},
 		{Prefix: "MEMORY", Title: "Memory", Config: &c.Memory},
+		{Prefix: "ALARM", Title: "Alarms", Config: &c.Alarm},
 		{Prefix: "ADMIN", Title: "Operators", Config: &c.Admin},
 		{Prefix: "LOG", Title: "Logs", Config: &c.Log},
 		{Prefix: "SHUTDOWN", Title: "Stopping", Config: &c.Shutdown},

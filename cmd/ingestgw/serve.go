@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ingestgw/ingestgw/alarm"
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
@@ -29,7 +30,7 @@ import (
 //	               │                               │
 //	        budget of requests          budget of reading ahead
 //
-//	operators ──▶ status: the metrics of all of them
+//	operators ──▶ status: the metrics of all of them, and what alarm makes of them
 //
 // They stop in the direction in which samples flow: who takes in stops first, so that what is inside can leave. Status is there
 // before the others and after them.
@@ -46,15 +47,18 @@ type gateway struct {
 	taking  *part       // of ingest
 	sending *part       // of forward
 	minding *part       // of memory
-
-	stopSending, stopKnowing, stopMinding context.CancelFunc
-	ended                                 chan error // one per part, when it has ended
+	alarmed *part       // of alarm
+	sources alarm.Sources
+	ended   chan error // one per part, when it has ended
 }
+
+// parts is how many there are at most.
+const parts = 6
 
 // serve runs the gateway until ctx ends or a part of it fails, and stops it. What can be read anew is read anew for each value that
 // reload gets. nil means that it was asked to stop and has stopped in good order.
 func serve(ctx context.Context, cfg *config, log *slog.Logger, reload <-chan os.Signal) error {
-	g := &gateway{log: log, ended: make(chan error, 5)}
+	g := &gateway{log: log, ended: make(chan error, parts)}
 	if err := g.start(cfg); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), g.stop(newSchedule(0, cfg.Shutdown.Timeout)))
 	}
@@ -112,6 +116,7 @@ func (g *gateway) start(cfg *config) error {
 			return err
 		}
 	}
+	g.startAlarms(cfg, reg)
 	g.status.SetReady(true)
 	g.log.Info("ready")
 	return nil
@@ -149,15 +154,14 @@ func (g *gateway) startStatus(cfg *config, reg *prometheus.Registry) error {
 	if err := g.status.Listen(); err != nil {
 		return err
 	}
-	g.serving = launch("status", g.ended, g.status.Serve)
+	g.serving = launchServer("status", g.ended, g.status.Serve)
 	return nil
 }
 
 func (g *gateway) startMinding(control *memory.Control) {
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stopMinding = cancel
-	g.minding = launch("memory", g.ended, func() error { return control.Run(ctx) })
+	g.minding = launch("memory", g.ended, control.Run)
 	g.status.SetMemory(control)
+	g.sources.Memory = control.View
 }
 
 func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
@@ -168,9 +172,8 @@ func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheu
 		return fmt.Errorf("prepare forwarding: %w", err)
 	}
 	g.status.SetVitals(func() []status.NodeVitals { return vitalsOf(forwarder.Vitals()) })
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stopSending = cancel
-	g.sending = launch("forward", g.ended, func() error { return forwarder.Run(ctx, cfg.consumers()) })
+	g.sources.Vitals = forwarder.Vitals
+	g.sending = launch("forward", g.ended, func(ctx context.Context) error { return forwarder.Run(ctx, cfg.consumers()) })
 	return nil
 }
 
@@ -181,9 +184,7 @@ func (g *gateway) startTenants(cfg *config, reg prometheus.Registerer) error {
 	}
 	t.board = g.board
 	g.tenants = t
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stopKnowing = cancel
-	g.knowing = launch("tenants", g.ended, func() error { return t.run(ctx) })
+	g.knowing = launch("tenants", g.ended, t.run)
 	g.status.SetTenants(t)
 	return nil
 }
@@ -197,8 +198,16 @@ func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus
 	if err := g.ingest.Listen(); err != nil {
 		return err
 	}
-	g.taking = launch("ingest", g.ended, g.ingest.Serve)
+	g.taking = launchServer("ingest", g.ended, g.ingest.Serve)
 	return nil
+}
+
+// startAlarms looks for what is wrong from now on, in what the other parts show.
+func (g *gateway) startAlarms(cfg *config, reg *prometheus.Registry) {
+	g.sources.Metrics = reg
+	watch := alarm.New(cfg.Alarm, g.sources, g.log, reg)
+	g.status.SetAlarms(watch.Alarms)
+	g.alarmed = launch("alarms", g.ended, func(ctx context.Context) error { return watch.Run(ctx, func([]alarm.Alarm) {}) })
 }
 
 // stop stops what start has started. An error says what was not done in time and was cut off; nothing acknowledged is lost then,
@@ -226,16 +235,19 @@ func (g *gateway) stop(s schedule) error {
 		step(s.flushed, "flush", g.gather.Close)
 	}
 	if g.knowing != nil {
-		step(s.flushed, "keep what is known of tenants", func(ctx context.Context) error { return g.knowing.end(ctx, g.stopKnowing) })
+		step(s.flushed, "keep what is known of tenants", g.knowing.end)
 	}
 	if g.sending != nil {
-		step(s.saved, "save progress", g.endSending)
+		step(s.saved, "save progress", g.sending.end)
 	}
 	if g.store != nil {
 		step(s.closed, "close the buffer", g.store.Close)
 	}
+	if g.alarmed != nil {
+		step(s.closed, "stop looking for what is wrong", g.alarmed.end)
+	}
 	if g.minding != nil {
-		step(s.closed, "stop minding memory", func(ctx context.Context) error { return g.minding.end(ctx, g.stopMinding) })
+		step(s.closed, "stop minding memory", g.minding.end)
 	}
 	if g.serving != nil {
 		step(s.end, "finish requests of operators", func(ctx context.Context) error {
@@ -248,9 +260,6 @@ func (g *gateway) stop(s schedule) error {
 	}
 	return errors.Join(errs...)
 }
-
-// endSending returns when forwarding has ended with its progress saved.
-func (g *gateway) endSending(ctx context.Context) error { return g.sending.end(ctx, g.stopSending) }
 
 // goOnAccepting waits for load balancers to notice that the process is not ready any more.
 func (g *gateway) goOnAccepting(until time.Time) {
@@ -287,16 +296,18 @@ func newSchedule(delay, timeout time.Duration) schedule {
 
 // A part is something that runs until it is stopped.
 type part struct {
+	stop context.CancelFunc
 	err  error
 	done chan struct{} // closed when it has ended, after err is set
 }
 
-// launch runs a part in a goroutine of its own. It ends when run returns; wait waits for it. When run has returned, ended, which
-// must have room, gets an error: a part that is not being stopped has no reason to end.
-func launch(name string, ended chan<- error, run func() error) *part {
-	p := &part{done: make(chan struct{})}
+// launch runs a part in a goroutine of its own. It ends when run returns, which it does soon after end has cancelled its context; end and
+// wait wait for it. When run has returned, ended, which must have room, gets an error: a part that is not being stopped has no reason to end.
+func launch(name string, ended chan<- error, run func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &part{stop: cancel, done: make(chan struct{})}
 	go func() {
-		p.err = run()
+		p.err = run(ctx)
 		close(p.done)
 		if p.err == nil {
 			ended <- fmt.Errorf("%s has ended by itself", name)
@@ -307,17 +318,22 @@ func launch(name string, ended chan<- error, run func() error) *part {
 	return p
 }
 
+// launchServer runs a part that ends when its listener is closed.
+func launchServer(name string, ended chan<- error, serve func() error) *part {
+	return launch(name, ended, func(context.Context) error { return serve() })
+}
+
 // wait returns when the part has ended.
 func (p *part) wait() { <-p.done }
 
 // end stops the part and returns when it has ended. An error that had ended it before has been told.
-func (p *part) end(ctx context.Context, stop context.CancelFunc) error {
+func (p *part) end(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return nil
 	default:
 	}
-	stop()
+	p.stop()
 	select {
 	case <-p.done:
 	case <-ctx.Done():

@@ -17,7 +17,7 @@ func TestAPartThatEndsUnaskedIsTold(t *testing.T) {
 		want   string
 	}{{broken, "forward: broken"}, {nil, "forward has ended by itself"}} {
 		ended := make(chan error, 1)
-		p := launch("forward", ended, func() error { return c.result })
+		p := launch("forward", ended, func(context.Context) error { return c.result })
 		p.wait()
 		if err := <-ended; err.Error() != c.want || c.result != nil && !errors.Is(err, c.result) {
 			t.Errorf("told %v, want %s", err, c.want)
@@ -28,13 +28,11 @@ func TestAPartThatEndsUnaskedIsTold(t *testing.T) {
 func TestForwardingIsStoppedAndItsErrorTold(t *testing.T) {
 	broken := errors.New("progress cannot be saved")
 	for _, c := range []struct{ result, want error }{{nil, nil}, {context.Canceled, nil}, {broken, broken}} {
-		ctx, cancel := context.WithCancel(t.Context())
-		g := &gateway{ended: make(chan error, 1), stopSending: cancel}
-		g.sending = launch("forward", g.ended, func() error {
+		p := launch("forward", make(chan error, 1), func(ctx context.Context) error {
 			<-ctx.Done()
 			return c.result
 		})
-		if err := g.endSending(t.Context()); !errors.Is(err, c.want) {
+		if err := p.end(t.Context()); !errors.Is(err, c.want) {
 			t.Errorf("stopping told %v, want %v", err, c.want)
 		}
 	}
@@ -43,26 +41,25 @@ func TestForwardingIsStoppedAndItsErrorTold(t *testing.T) {
 func TestForwardingThatDoesNotEndIsLeftBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		g := &gateway{ended: make(chan error, 1), stopSending: func() {}}
-		g.sending = launch("forward", g.ended, func() error { <-release; return nil })
+		p := launch("forward", make(chan error, 1), func(context.Context) error { <-release; return nil })
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		if err := g.endSending(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := p.end(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("stopping told %v", err)
 		}
 		close(release)
-		g.sending.wait()
+		p.wait()
 	})
 }
 
 func TestAnErrorThatHasEndedForwardingIsToldOnce(t *testing.T) {
-	g := &gateway{ended: make(chan error, 1), stopSending: func() {}}
-	g.sending = launch("forward", g.ended, func() error { return errors.New("broken") })
-	g.sending.wait()
-	if err := <-g.ended; err == nil {
+	ended := make(chan error, 1)
+	p := launch("forward", ended, func(context.Context) error { return errors.New("broken") })
+	p.wait()
+	if err := <-ended; err == nil {
 		t.Error("it is not told when it happens")
 	}
-	if err := g.endSending(t.Context()); err != nil {
+	if err := p.end(t.Context()); err != nil {
 		t.Errorf("it is told again while stopping: %v", err)
 	}
 }

@@ -1,0 +1,113 @@
+package alarm
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ingestgw/ingestgw/downstream"
+)
+
+// A Finding is what a rule sees at one moment.
+type Finding struct {
+	// Node is the server that it is about; empty for the whole.
+	Node string
+	// Severity is that of the rule when empty.
+	Severity Severity
+	Summary  string
+	Next     string
+	Evidence []Evidence
+}
+
+// A Rule finds one thing that may be wrong.
+type Rule struct {
+	// Name is what the alarm is called.
+	Name     string
+	Severity Severity
+	// After is for how long it has to be seen before it is told, and Until for how long not before it is over.
+	After, Until time.Duration
+	// Explains are the symptoms that it is a reason for.
+	Explains []string
+	// Covers are rules whose findings follow from this one. What ends in * are all that begin so. Those about a server of the same kind
+	// are covered only for the same server, unless this one is about the whole.
+	Covers []string
+	// Last says that this is a reason only when nothing else explains the symptoms.
+	Last bool
+	// All is the severity when all servers of the kind have it; that of the findings when empty.
+	All Severity
+	// Find looks. Findings are of different nodes.
+	Find func(r *Readings) []Finding
+}
+
+// Kinds of nodes, as the names of rules about them begin.
+const (
+	kindInsert  = "vminsert"
+	kindStorage = "vmstorage"
+)
+
+// kind is the kind of node that the rule is about, empty for none.
+func (r *Rule) kind() string {
+	for _, kind := range []string{kindInsert, kindStorage} {
+		if strings.HasPrefix(r.Name, kind+"_") {
+			return kind
+		}
+	}
+	return ""
+}
+
+// covers says whether a finding of r about node makes one of other, about otherNode, follow from it.
+func (r *Rule) covers(node string, other *Rule, otherNode string) bool {
+	if !slices.ContainsFunc(r.Covers, func(name string) bool { return fits(name, other.Name) }) {
+		return false
+	}
+	return node == "" || otherNode == "" || r.kind() != other.kind() || node == otherNode
+}
+
+// fits says whether a name is meant by a pattern, which is a name or the beginning of one and *.
+func fits(pattern, name string) bool {
+	if begin, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, begin)
+	}
+	return pattern == name
+}
+
+// count is how many servers of a kind there are.
+func (r *Readings) count(kind string) int {
+	switch kind {
+	case kindInsert:
+		return len(r.inserts())
+	case kindStorage:
+		return len(r.Storages)
+	}
+	return 0
+}
+
+// An insert is a vminsert: by its own metrics, nil when they are not watched, and as our own requests find it, nil when there are none.
+type insert struct {
+	at   time.Time // of the readings
+	name string
+	own  *downstream.Vitals
+	node *Node
+}
+
+// inserts are the vminserts that samples are sent to.
+func (r *Readings) inserts() []insert {
+	var all []insert
+	at := map[string]int{}
+	for i := range r.Nodes {
+		at[r.Nodes[i].Name] = len(all)
+		all = append(all, insert{at: r.At, name: r.Nodes[i].Name, node: &r.Nodes[i]})
+	}
+	for i := range r.Servers {
+		v := &r.Servers[i]
+		if v.Kind != downstream.VMInsert {
+			continue
+		}
+		if j, ok := at[v.Server]; ok {
+			all[j].own = v
+			continue
+		}
+		all = append(all, insert{at: r.At, name: v.Server, own: v})
+	}
+	return all
+}

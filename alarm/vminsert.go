@@ -1,0 +1,391 @@
+package alarm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ingestgw/ingestgw/downstream"
+)
+
+const (
+	// dearGC is the share of a process's CPU that garbage collection may take while it is short of CPU. Go aims at 25 % while it collects.
+	dearGC = 0.25
+	// tightHeap is the ratio of the heap's goal to what is alive below which GOGC, or a memory limit, leaves too little: GOGC=100 gives
+	// 1.5 and more, GOGC=10 1.1 (measured with v1.100).
+	tightHeap = 1.25
+	// limitedHeap is the part of the memory limit that the heap's goal takes when the limit is what makes it small. The rest
+	// is stacks, Go's own tables and gaps.
+	limitedHeap = 0.55
+	// crowded is the part of the room for requests from which on they wait.
+	crowded = 0.8
+	// manyTenants is from where on what v1.106 and before do for each new tenant is noticed.
+	manyTenants = 1000
+	// gone is for how long polls have to have failed. Two polls are at least a second apart.
+	gone = 8 * time.Second
+	// slowAnswer is from how long on an answer is slow, in seconds.
+	slowAnswer = 1
+	// slowerThanPeers is how many times slower than the median of the others.
+	slowerThanPeers = 3
+	// manyRestarts within downstream.RestartMemory are a crash loop.
+	manyRestarts = 3
+	// fullMemory is the part of its memory limit from which on the kernel may have killed a process.
+	fullMemory = 0.85
+	// tenantsMajor.tenantsMinor is the first version that does not copy its table for each new tenant (VictoriaMetrics #7482).
+	tenantsMajor, tenantsMinor = 1, 107
+)
+
+// heldUp are the symptoms of samples that do not get on, wherever they are held up after they have been taken in.
+var heldUp = []string{backlogGrowing, backlogOld, neverDrains, bufferNearlyFull, sendersRefused, notSettling, canaryNotSeen}
+
+func insertCauses() []Rule {
+	return []Rule{
+		{Name: "vminsert_gogc_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second, Explains: heldUp,
+			Covers: insertFollows, Find: each(gogcTooLow)},
+		{Name: "vminsert_memory_limit_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second, Explains: heldUp,
+			Covers: insertFollows, Find: each(memoryLimitTooLow)},
+		{Name: "vminsert_registers_tenants", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: insertFollows, Find: each(registersTenants)},
+		{Name: "vminsert_old_version", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: insertFollows, Find: each(oldVersion)},
+		{Name: "vminsert_allocates", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: insertFollows, Find: each(allocates)},
+		{Name: "vminsert_throttled", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: insertFollows, Find: each(throttled)},
+		{Name: "vminsert_out_of_cpu", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: insertFollows, Find: each(outOfCPU)},
+		{Name: "vminsert_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute, All: Page, Explains: heldUp,
+			Covers: []string{"vminsert_*", network, "dns"}, Find: each(crashLoop)},
+		{Name: "vminsert_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+			Covers: []string{"vminsert_slow", "vminsert_hanging", network}, Find: each(unreachable)},
+		{Name: "vminsert_frozen", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+			Covers: []string{"vminsert_slow", "vminsert_hanging", network}, Find: each(frozen)},
+		{Name: "vminsert_refuses", Severity: Ticket, After: 10 * time.Second, Until: 30 * time.Second, All: Page, Explains: heldUp,
+			Covers: []string{"vminsert_slow"}, Find: each(refuses)},
+		{Name: "vminsert_hanging", Severity: Ticket, After: 15 * time.Second, Until: 30 * time.Second, All: Page, Explains: heldUp,
+			Covers: []string{"vminsert_slow", "vminsert_queue_full", network}, Find: hanging},
+		{Name: "vminsert_queue_full", Severity: Ticket, After: time.Minute, Until: time.Minute, Explains: heldUp,
+			Covers: []string{"vminsert_slow"}, Find: each(queueFull)},
+		{Name: "vminsert_slow", Severity: Ticket, After: time.Minute, Until: time.Minute, Explains: heldUp, Find: slowAmongPeers},
+	}
+}
+
+// insertFollows is what follows from a vminsert that lacks CPU, for whatever reason: it answers late, or not at all.
+var insertFollows = []string{"vminsert_queue_full", "vminsert_slow", "vminsert_frozen", "vminsert_hanging", network, slowStorage}
+
+// each looks at one vminsert after the other.
+func each(find func(i *insert) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		var all []Finding
+		for _, i := range r.inserts() {
+			if f := find(&i); f != nil {
+				f.Node = i.name
+				all = append(all, *f)
+			}
+		}
+		return all
+	}
+}
+
+// boundByGC says whether garbage collection is what a process lacks CPU for. A high share alone says nothing: idle processors collect too.
+func boundByGC(v *downstream.Vitals) bool { return v != nil && v.CPU.Short && v.CPU.GCShare > dearGC }
+
+// tight says whether the heap may hardly grow between two collections.
+func tight(v *downstream.Vitals) bool { return v.Memory.Ratio <= tightHeap }
+
+// limited says whether the memory limit is why.
+func limited(v *downstream.Vitals) bool { return v.Memory.NextGC >= limitedHeap*v.Memory.Limit }
+
+func gogcTooLow(i *insert) *Finding {
+	v := i.own
+	if !boundByGC(v) || !tight(v) || limited(v) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its GOGC is too low.", i.name, said(v.CPU.GCShare, share)),
+		Next: "GOGC too low: start this vminsert with GOGC=100, or without the environment variable GOGC (100 is its default); until then " +
+			"more CPU helps, more memory does not.",
+		Evidence: gcEvidence(v),
+	}
+}
+
+func memoryLimitTooLow(i *insert) *Finding {
+	v := i.own
+	if !boundByGC(v) || !tight(v) || !limited(v) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its memory limit of %s is too low for what it holds.",
+			i.name, said(v.CPU.GCShare, share), said(v.Memory.Limit, bytes)),
+		Next: "Memory limit too low: raise GOMEMLIMIT of this vminsert (and its container's limit, if that is below), or remove it; raising GOGC " +
+			"does not help.",
+		Evidence: gcEvidence(v),
+	}
+}
+
+// allocating says whether garbage collection is dear because of how much garbage there is.
+func allocating(v *downstream.Vitals) bool { return boundByGC(v) && !tight(v) }
+
+// beforeTenants says whether its version is one that pays for each new tenant.
+func beforeTenants(v *downstream.Vitals) bool { return v.Version.Before(tenantsMajor, tenantsMinor) }
+
+func registersTenants(i *insert) *Finding {
+	v := i.own
+	if !allocating(v) || !beforeTenants(v) || !(v.Insert.NewTenants > 1) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s meets %s tenants a second for the first time, which its version %s does by copying a table of all tenants: %s of "+
+			"its CPU goes into garbage collection.", i.name, said(v.Insert.NewTenants, plain), v.Version.Text, said(v.CPU.GCShare, share)),
+		Next: "It ends by itself when all tenants are known; vminsert v1.107 and newer does not have this. Avoid restarting several vminserts " +
+			"at a time until it is upgraded.",
+		Evidence: gcEvidence(v),
+	}
+}
+
+func oldVersion(i *insert) *Finding {
+	v := i.own
+	if !allocating(v) || !beforeTenants(v) || v.Insert.NewTenants > 1 || !(v.Insert.TenantSeries > manyTenants) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s, version %s, spends %s of its CPU on garbage collection; it has %s tenants, for which that version is not made.",
+			i.name, v.Version.Text, said(v.CPU.GCShare, share), said(v.Insert.TenantSeries, plain)),
+		Next:     "Upgrade vminsert to v1.107 or newer; until then give it more CPU, or add vminserts.",
+		Evidence: gcEvidence(v),
+	}
+}
+
+func allocates(i *insert) *Finding {
+	v := i.own
+	if !allocating(v) || beforeTenants(v) && (v.Insert.NewTenants > 1 || v.Insert.TenantSeries > manyTenants) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because of how much it allocates: GOGC and memory limit leave it room.",
+			i.name, said(v.CPU.GCShare, share)),
+		Next: "Give this vminsert more CPU or add vminserts; raise its GOGC if it has memory to spare. Compare the bytes that it allocates per row " +
+			"with the other vminserts', and see whether somebody sends many tiny requests to it directly.",
+		Evidence: gcEvidence(v),
+	}
+}
+
+func gcEvidence(v *downstream.Vitals) []Evidence {
+	e := []Evidence{
+		evidence("gc_share", v.CPU.GCShare, share, "%s of its CPU goes into garbage collection"),
+		evidence("gc_assist_share", v.CPU.AssistShare, share, "%s of its CPU is taken from those who insert, to help collecting"),
+		evidence("heap_ratio", v.Memory.Ratio, ratioOne, "its heap may grow to %s times what is alive before it is collected (2 at GOGC=100)"),
+		evidence("live_heap", v.Memory.LiveHeap, bytes, "about %s of its heap is alive"),
+		evidence("next_gc", v.Memory.NextGC, bytes, "the next collection is at %s"),
+		evidence("memory_limit", v.Memory.Limit, bytes, "its memory limit (GOMEMLIMIT) is %s"),
+		evidence("alloc_per_row", v.Memory.AllocPerRow, bytes, "it allocates %s per row"),
+	}
+	e = append(e, cpuEvidence(v)...)
+	if v.Insert != nil {
+		e = append(e, evidence("tenants", v.Insert.TenantSeries, plain, "it has met %s tenants"),
+			evidence("new_tenants", v.Insert.NewTenants, perSec, "it meets %s new tenants a second"))
+	}
+	return known(append(e, versionOf(v))...)
+}
+
+func cpuEvidence(v *downstream.Vitals) []Evidence {
+	return known(
+		evidence("cpu_used", v.CPU.Used, cores, "it uses %s cores"),
+		evidence("cpu_available", v.CPU.Available, cores, "of %s that it has"),
+	)
+}
+
+func versionOf(v *downstream.Vitals) Evidence {
+	if v.Version.Text == "" {
+		return fact("version", "its version is not known")
+	}
+	return fact("version", "its version is %s", v.Version.Text)
+}
+
+func throttled(i *insert) *Finding {
+	v := i.own
+	if v == nil || boundByGC(v) || !v.CPU.Short || v.CPU.ShortBecause != "stalled" {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("vminsert %s is kept from running for %s of the time by its container's CPU limit, or by its machine.", i.name, said(v.Pressure.CPUStalled, share)),
+		Next:     "Raise or remove the CPU limit of this vminsert's container, or move it to a machine with free CPU.",
+		Evidence: append(cpuEvidence(v), evidence("cpu_stalled", v.Pressure.CPUStalled, share, "all of it waited for a processor %s of the time")),
+	}
+}
+
+// outOfCPU is told when somebody waits for it: a process may use all of its CPU and be well.
+func outOfCPU(i *insert) *Finding {
+	v := i.own
+	if v == nil || boundByGC(v) || !v.CPU.Short || v.CPU.ShortBecause == "stalled" || !waitedFor(i) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s has no CPU left: it uses %s of %s cores, and requests wait for it.", i.name, said(v.CPU.Used, cores), said(v.CPU.Available, cores)),
+		Next:    "Give this vminsert more CPU, or add vminserts; see whether it was given more work than its peers.",
+		Evidence: append(cpuEvidence(v), known(
+			evidence("gc_share", v.CPU.GCShare, share, "%s of it goes into garbage collection"),
+			evidence("rows", v.Insert.Rows, perSec, "it takes %s rows a second"),
+			evidence("request_seconds", v.Insert.RequestSeconds, seconds, "a request takes it %s"))...),
+	}
+}
+
+// waitedFor says whether requests wait for a vminsert.
+func waitedFor(i *insert) bool {
+	in := i.own.Inserts
+	return in.Current >= crowded*in.Capacity || in.LimitReached > 0 || in.QueueTimeouts > 0 || i.node != nil && (i.node.Busy > 0 || i.node.Seconds > slowAnswer)
+}
+
+func crashLoop(i *insert) *Finding {
+	v := i.own
+	if v == nil || v.Jumping || v.Restarts < manyRestarts {
+		return nil
+	}
+	f := Finding{
+		Summary: fmt.Sprintf("vminsert %s has restarted %d times in a quarter of an hour.", i.name, v.Restarts),
+		Next:    "Look at why it ended: its log before the last start, and `kubectl describe pod` (or dmesg) for OOMKilled.",
+		Evidence: known(evidence("restarts", downstream.Figure(v.Restarts), plain, "%s restarts in the last 15 minutes"),
+			evidence("rss", v.Memory.RSS, bytes, "it had %s of memory when it was last read"),
+			evidence("process_limit", v.Memory.ProcessLimit, bytes, "it may have %s"), versionOf(v)),
+	}
+	if v.Memory.RSS > fullMemory*v.Memory.ProcessLimit {
+		f.Summary += " It was near its memory limit: out of memory, most likely."
+		f.Next = "Give it more memory, or set GOMEMLIMIT to 90 % of its container's limit; see whether it holds rows that a slow vmstorage does not take."
+	}
+	return &f
+}
+
+func unreachable(i *insert) *Finding {
+	switch v := i.own; {
+	case v != nil && v.Health == downstream.HealthUnreachable && i.failsFor(gone):
+	case v == nil && i.node.failing() && i.node.Unreachable > 0:
+	default:
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("vminsert %s cannot be connected to: it is not running, or not reachable from here.", i.name),
+		Next:     "See whether it runs and listens; if it does, look at the network, at its address in INGESTGW_FORWARD_URLS and at DNS.",
+		Evidence: i.troubles(),
+	}
+}
+
+func frozen(i *insert) *Finding {
+	switch v := i.own; {
+	case v != nil && v.Health == downstream.HealthMute && i.failsFor(gone):
+	case v == nil && i.node.failing() && i.node.TimedOut > 0:
+	default:
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("vminsert %s takes connections and does not answer, not even for its metrics: it hangs or is stopped.", i.name),
+		Next:     "Look at its process (stopped? swapping? its machine overloaded?) and restart it; samples go to the other vminserts meanwhile.",
+		Evidence: i.troubles(),
+	}
+}
+
+func refuses(i *insert) *Finding {
+	if i.node == nil || !i.node.failing() || !(i.node.Refused > 0) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s refuses what is sent to it (3xx or 4xx), an empty request too: its address or the credentials are wrong.", i.name),
+		Next: "Look into ingestgw's log for the answer, and correct INGESTGW_FORWARD_URLS or the credentials; `ingestgw check` tries them. Nothing was " +
+			"set aside: all of it is sent as soon as it is taken.",
+		Evidence: i.troubles(),
+	}
+}
+
+// hanging finds vminserts that reach no vmstorage while others do. When nobody reaches any, it is those.
+func hanging(r *Readings) []Finding {
+	var all []Finding
+	for _, i := range r.inserts() {
+		if i.own == nil || i.own.Insert == nil || len(i.own.Insert.Ways) == 0 {
+			continue
+		}
+		if slices.ContainsFunc(i.own.Insert.Ways, func(w downstream.Way) bool { return w.Reachable }) {
+			continue
+		}
+		all = append(all, Finding{Node: i.name,
+			Summary:  fmt.Sprintf("vminsert %s reaches none of its %d vmstorages, so that it takes nothing.", i.name, len(i.own.Insert.Ways)),
+			Next:     "See whether the vmstorages run; if others reach them, look at the network of this vminsert and at its -storageNode.",
+			Evidence: i.troubles()})
+	}
+	return all
+}
+
+func queueFull(i *insert) *Finding {
+	v := i.own
+	if v == nil || v.CPU.Short || !(v.Inserts.QueueTimeouts > 0) {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminsert %s has all of its %s places for requests taken and turns others away, though it has CPU left.", i.name, said(v.Inserts.Capacity, plain)),
+		Next:    "See who else sends to it with many slow connections; raise -maxConcurrentInserts only if its vmstorages are not busy.",
+		Evidence: append(cpuEvidence(v), known(
+			evidence("inserts", v.Inserts.Current, plain, "%s requests are worked on"),
+			evidence("queue_timeouts", v.Inserts.QueueTimeouts, perSec, "%s requests a second were turned away"))...),
+	}
+}
+
+// slowAmongPeers finds vminserts that take much longer than the others.
+func slowAmongPeers(r *Readings) []Finding {
+	if len(r.Nodes) < 2 {
+		return nil
+	}
+	var all []Finding
+	for k := range r.Nodes {
+		n := &r.Nodes[k]
+		others := medianSeconds(r.Nodes, k)
+		if n.Seconds < slowAnswer || !(n.Seconds > slowerThanPeers*others) {
+			continue
+		}
+		all = append(all, Finding{Node: n.Name,
+			Summary: fmt.Sprintf("vminsert %s takes %s to answer, the others %s; its own metrics do not say why.", n.Name, said(n.Seconds, seconds), said(others, seconds)),
+			Next:    "Compare its machine with the others': CPU frequency, steal time, other processes, network.",
+			Evidence: []Evidence{evidence("answer_seconds", n.Seconds, seconds, "it answers after %s"),
+				evidence("answer_seconds_of_others", others, seconds, "the others answer after %s")}})
+	}
+	return all
+}
+
+// medianSeconds is the median of how long the others than the one at without take.
+func medianSeconds(nodes []Node, without int) downstream.Figure {
+	var all []downstream.Figure
+	for k := range nodes {
+		if k != without && nodes[k].Seconds.Known() {
+			all = append(all, nodes[k].Seconds)
+		}
+	}
+	return median(all)
+}
+
+// median is the middle one, the lower of two; unknown of none.
+func median(all []downstream.Figure) downstream.Figure {
+	if len(all) == 0 {
+		return downstream.Unknown()
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)/2]
+}
+
+// failsFor says whether polls of its metrics have failed for that long.
+func (i *insert) failsFor(d time.Duration) bool {
+	return !i.own.FailingSince.IsZero() && i.at.Sub(i.own.FailingSince) >= d
+}
+
+// troubles is what there is to say about how a vminsert fails.
+func (i *insert) troubles() []Evidence {
+	var e []Evidence
+	if v := i.own; v != nil && v.Error != "" {
+		e = append(e, fact("metrics", "its metrics cannot be read: %s", v.Error))
+	}
+	if n := i.node; n != nil {
+		e = append(e,
+			evidence("taken", n.Taken, perSec, "it took %s requests a second"),
+			evidence("timeouts", n.TimedOut, perSec, "%s a second were not answered in time"),
+			evidence("unreachable", n.Unreachable, perSec, "%s a second found no connection"),
+			evidence("refused", n.Refused, perSec, "%s a second were refused with 3xx or 4xx"),
+			evidence("busy", n.Busy, perSec, "%s a second were answered with 5xx"))
+	}
+	return known(e...)
+}

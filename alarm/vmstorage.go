@@ -1,0 +1,242 @@
+package alarm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ingestgw/ingestgw/downstream"
+)
+
+const slowStorage = "vmstorage_slow"
+
+const (
+	// busyWay is the part of its time that a vminsert spends on sending to a vmstorage from which on that one holds it up; VictoriaMetrics' own
+	// alert takes as much.
+	busyWay = 0.9
+	// churning is the part of a vmstorage's rows whose series is not in its cache from which on that makes it slow (VictoriaMetrics' own alert: 5 %).
+	churning = 0.05
+	// waitsForDisk and stalledByDisk are parts of the time.
+	waitsForDisk  = 0.4
+	stalledByDisk = 0.1
+	// rerouted is the part of the rows that may be stored elsewhere than meant without anybody noticing.
+	rerouted = 0.02
+)
+
+func storageCauses() []Rule {
+	follows := []string{"vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network}
+	return []Rule{
+		{Name: "vmstorage_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+			Covers: append([]string{"vmstorage_frozen"}, follows...), Find: eachStorage(storageGone)},
+		{Name: "vmstorage_frozen", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+			Covers: follows, Find: eachStorage(storageFrozen)},
+		{Name: "vmstorage_read_only", Severity: Ticket, After: 10 * time.Second, Until: 30 * time.Second, All: Page, Explains: heldUp,
+			Covers: follows, Find: eachStorage(readOnly)},
+		{Name: "vmstorage_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute, All: Page, Explains: heldUp,
+			Covers: append([]string{"vmstorage_unreachable", "vmstorage_frozen"}, follows...), Find: eachStorage(storageCrashLoop)},
+		{Name: slowStorage, Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
+			Covers: []string{"vminsert_slow", "vminsert_queue_full", "rerouting_cascade"}, Find: eachStorage(storageSlow)},
+		{Name: "rerouting_cascade", Severity: Ticket, After: time.Minute, Until: 2 * time.Minute, Explains: heldUp, Find: one(cascade)},
+		{Name: "vmstorage_desynchronised", Severity: Page, After: 15 * time.Second, Until: 5 * time.Minute,
+			Covers: []string{droppedByCluster}, Find: desynchronised},
+	}
+}
+
+// one makes a list of what is found once.
+func one(find func(*Readings) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		if f := find(r); f != nil {
+			return []Finding{*f}
+		}
+		return nil
+	}
+}
+
+// eachStorage looks at one vmstorage after the other.
+func eachStorage(find func(r *Readings, s *downstream.StorageView) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		var all []Finding
+		for i := range r.Storages {
+			if f := find(r, &r.Storages[i]); f != nil {
+				f.Node = r.Storages[i].Storage
+				all = append(all, *f)
+			}
+		}
+		return all
+	}
+}
+
+// failing says whether the storage's own metrics have not been readable for long enough, and in that way.
+func failing(r *Readings, s *downstream.StorageView, health downstream.Health) bool {
+	return s.Own != nil && s.Own.Health == health && !s.Own.FailingSince.IsZero() && r.At.Sub(s.Own.FailingSince) >= gone
+}
+
+func storageGone(r *Readings, s *downstream.StorageView) *Finding {
+	bySelf := failing(r, s, downstream.HealthUnreachable)
+	byAll := s.Seen > 0 && s.Unreachable == s.Seen && !failing(r, s, downstream.HealthMute)
+	if !bySelf && !byAll {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vmstorage %s cannot be connected to: it is not running, or not reachable.", s.Storage),
+		Next: "Start it, or see why it ended (its log; OOMKilled?); if it runs, look at the network. Other storages take its rows meanwhile, as far as they " +
+			"can; when none is left, everything stays in ingestgw's buffer.",
+		Evidence: storageTroubles(s),
+	}
+}
+
+func storageFrozen(r *Readings, s *downstream.StorageView) *Finding {
+	unseen := s.Own == nil && s.Unreachable < s.Seen && s.Sum.PendingRows > 0 && s.Sum.Rows == 0
+	if !failing(r, s, downstream.HealthMute) && !unseen {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vmstorage %s takes connections and does not answer: it hangs or is stopped.", s.Storage),
+		Next: "Look at its process and its disk (stopped? a disk that does not answer?), and restart it. Until it is gone or back, vminserts wait for it with " +
+			"each batch.",
+		Evidence: storageTroubles(s),
+	}
+}
+
+func readOnly(_ *Readings, s *downstream.StorageView) *Finding {
+	own := s.Own != nil && s.Own.Storage != nil && s.Own.Storage.ReadOnly
+	if !own && s.ReadOnly == 0 {
+		return nil
+	}
+	f := &Finding{
+		Summary:  fmt.Sprintf("vmstorage %s takes no rows because its disk is full (read-only).", s.Storage),
+		Next:     "Enlarge its disk, or remove old partitions or snapshots; it takes rows again by itself when -storage.minFreeDiskSpaceBytes are free.",
+		Evidence: storageTroubles(s),
+	}
+	if own {
+		f.Evidence = append(f.Evidence, known(evidence("free_disk", s.Own.Storage.FreeDisk, bytes, "%s of its disk are free"))...)
+	}
+	return f
+}
+
+func storageCrashLoop(_ *Readings, s *downstream.StorageView) *Finding {
+	v := s.Own
+	if v == nil || v.Jumping || v.Restarts < manyRestarts {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vmstorage %s has restarted %d times in a quarter of an hour.", s.Storage, v.Restarts),
+		Next:    "Look at why it ended: its log before the last start, and `kubectl describe pod` (or dmesg) for OOMKilled.",
+		Evidence: known(evidence("restarts", downstream.Figure(v.Restarts), plain, "%s restarts in the last 15 minutes"),
+			evidence("rss", v.Memory.RSS, bytes, "it had %s of memory when it was last read"),
+			evidence("process_limit", v.Memory.ProcessLimit, bytes, "it may have %s"), versionOf(v)),
+	}
+}
+
+// storageTroubles is what there is to say about how a vmstorage fails.
+func storageTroubles(s *downstream.StorageView) []Evidence {
+	e := []Evidence{
+		evidence("unreachable_from", downstream.Figure(s.Unreachable), plain, "%s vminserts say that it is unreachable"),
+		evidence("seen_by", downstream.Figure(s.Seen), plain, "of %s that name it"),
+		evidence("pending", s.Sum.PendingBytes, bytes, "%s wait for it in vminserts"),
+	}
+	if s.Own != nil && s.Own.Error != "" {
+		e = append(e, fact("metrics", "its metrics cannot be read: %s", s.Own.Error))
+	}
+	return known(e...)
+}
+
+func storageSlow(_ *Readings, s *downstream.StorageView) *Finding {
+	if !(s.Sum.SendShare > busyWay) {
+		return nil
+	}
+	why, next, e := slowBecause(s)
+	return &Finding{
+		Summary: fmt.Sprintf("vmstorage %s holds vminserts up: %s.", s.Storage, why),
+		Next:    next,
+		Evidence: append(known(
+			evidence("send_share", s.Sum.SendShare, share, "vminsert "+s.WorstFrom+" spends %s of its time on sending to it"),
+			evidence("pending", s.Sum.PendingBytes, bytes, "%s wait for it in vminserts"),
+			evidence("rows", s.Sum.Rows, perSec, "it takes %s rows a second")), e...),
+	}
+}
+
+// slowBecause says what makes a vmstorage slow: the first that fits of what its own metrics show.
+func slowBecause(s *downstream.StorageView) (why, next string, e []Evidence) {
+	v := s.Own
+	if v == nil || v.Storage == nil {
+		return "why is not visible without its own metrics",
+			"Name the vmstorages in INGESTGW_FORWARD_STORAGE_URLS so that the cause can be seen; meanwhile look at its disk, its CPU, and vm_slow_row_inserts_total.", nil
+	}
+	st := v.Storage
+	switch {
+	case boundByGC(v):
+		return fmt.Sprintf("%s of its CPU goes into garbage collection", said(v.CPU.GCShare, share)),
+			"Set GOGC of this vmstorage to its default of 30 or higher, or give it more memory and CPU.", gcEvidence(v)
+	case st.SlowShare > churning:
+		return fmt.Sprintf("%s of its rows are of series that are not in its cache (new series, or a cache that is cold or too small)", said(st.SlowShare, share)),
+			"After a restart it passes by itself. If it does not, see who sends new series all the time (high churn), or give it more memory.",
+			known(evidence("slow_share", st.SlowShare, share, "%s of its rows are slow inserts"), evidence("new_series", st.NewSeries, perSec, "%s series a second are new to it"))
+	case v.Pressure.IOStalled > stalledByDisk, v.Pressure.IOWaiting > waitsForDisk, st.AssistedMerges > 0:
+		return "its disk does not keep up",
+			"Look at the disk of this vmstorage: its throughput limit, other users of it, backups; a faster disk or more vmstorages help.",
+			known(evidence("io_waiting", v.Pressure.IOWaiting, share, "it waits for its disk %s of the time"), evidence("write_rate", st.WriteRate, bytes, "it writes %s a second"),
+				evidence("parts", st.Parts, plain, "%s parts wait to be merged"))
+	case v.CPU.Short:
+		return "it has no CPU left", "Give this vmstorage more CPU, or add vmstorages.", cpuEvidence(v)
+	}
+	return "its own metrics do not say why", "Look at the network between vminserts and this vmstorage, and at its disk.", cpuEvidence(v)
+}
+
+// cascade finds that rows are stored elsewhere than meant because storages are slow, which makes all of them slower: each meets series
+// that it has never seen.
+func cascade(r *Readings) *Finding {
+	var from, rows float64
+	var slow []string
+	for i := range r.Storages {
+		s := &r.Storages[i]
+		rows += s.Sum.Rows.Or(0)
+		if reroutes := s.Sum.ReroutedFrom.Or(0); reroutes > 0 && s.Unreachable < s.Seen && s.ReadOnly == 0 {
+			from += reroutes
+			slow = append(slow, s.Storage)
+		}
+	}
+	if from <= rerouted*rows || len(slow) == 0 {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("vminserts send %s of the rows to other storages than they should, because %d vmstorages are slow; series are made anew there, which "+
+			"makes all of them slower.", said(downstream.Figure(from/max(rows, from)), share), len(slow)),
+		Next: "Start vminsert with -disableRerouting, and mend what makes the first vmstorage slow.",
+		Evidence: []Evidence{evidence("rerouted", downstream.Figure(from), perSec, "%s rows a second are stored elsewhere than meant"),
+			fact("slow_storages", "away from: %s", firstFew(slow))},
+	}
+}
+
+// desynchronised finds one vmstorage that throws rows away because of timestamps far in the future, while what was sent was sane:
+// a connection whose bytes are out of step (VictoriaMetrics #11146).
+func desynchronised(r *Readings) []Finding {
+	var hit []int
+	for i := range r.Storages {
+		if ignored(r.Storages[i].Own, "big_timestamp") > 0 {
+			hit = append(hit, i)
+		}
+	}
+	if len(hit) != 1 || len(r.Storages) < 2 || r.Future > 0 {
+		return nil
+	}
+	s := &r.Storages[hit[0]]
+	return []Finding{{Node: s.Storage,
+		Summary: fmt.Sprintf("vmstorage %s throws %s rows a second away for timestamps in the future, which no other vmstorage does and no sender has sent: a "+
+			"connection to it is out of step, and data is lost.", s.Storage, said(ignored(s.Own, "big_timestamp"), plain)),
+		Next: "Restart the vminserts one after the other, so that they connect anew, and this vmstorage if that does not help.",
+		Evidence: known(evidence("ignored", ignored(s.Own, "big_timestamp"), perSec, "%s rows a second are ignored as big_timestamp"),
+			evidence("future", r.Future, perSec, "%s requests a second with timestamps ahead of now came from senders"))}}
+}
+
+// ignored is how many rows a second a server throws away for a reason.
+func ignored(v *downstream.Vitals, reason string) downstream.Figure {
+	if v == nil {
+		return downstream.Unknown()
+	}
+	for _, i := range v.Ignored {
+		if i.Reason == reason {
+			return i.Rows
+		}
+	}
+	return downstream.Unknown()
+}
