@@ -10,10 +10,10 @@ import (
 
 const (
 	// dearGC is the share of a process's CPU that garbage collection may take while it is short of CPU. Go aims at 25 % while it collects.
-	dearGC = 0.25
+	dearGC = 0.3
 	// tightHeap is the ratio of the heap's goal to what is alive below which GOGC, or a memory limit, leaves too little: GOGC=100 gives
 	// 1.5 and more, GOGC=10 1.1 (measured with v1.100).
-	tightHeap = 1.25
+	tightHeap = 1.35
 	// limitedHeap is the part of the memory limit that the heap's goal takes when the limit is what makes it small. The rest
 	// is stacks, Go's own tables and gaps.
 	limitedHeap = 0.55

@@ -62,7 +62,7 @@ func (s *Server) listAlarms() []Alarm {
 		all = append(all, (*list)()...)
 	}
 	for i := range all {
-		all[i].Evidence = append([]Evidence{}, all[i].Evidence...)
+		all[i].Evidence = append([]alarm.Evidence{}, all[i].Evidence...)
 		all[i].Symptoms = append([]string{}, all[i].Symptoms...)
 	}
 	slices.SortStableFunc(all, func(a, b Alarm) int { return cmp.Compare(urgency(a), urgency(b)) })

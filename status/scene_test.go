@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 // A board is metrics as a test sets them.
@@ -196,7 +198,7 @@ func backlogScene() scene {
 		{Name: "vminsert_gogc_too_low", Severity: "page", Node: "10.0.0.7:8480", State: "firing", Since: morning.Add(-71 * time.Minute),
 			Summary: "vminsert 10.0.0.7 spends 47 % of its CPU in garbage collection, because its GOGC is too low.",
 			Next:    "Start vminsert with GOGC=100 in its environment.",
-			Evidence: []Evidence{
+			Evidence: []alarm.Evidence{
 				{Name: "gc_share", Value: 0.47, Unit: "of the CPU used", Text: "47 % of the CPU it uses goes into garbage collection (30 s)"},
 				{Name: "next_gc_by_live", Value: 1.1, Text: "the next collection comes at 1.1 times the live heap: GOGC is about 10"},
 				{Name: "inserts", Value: 16, Text: "inserts: 16 of 16"},

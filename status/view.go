@@ -49,11 +49,8 @@ type Verdict struct {
 	Next string `json:"next"`
 }
 
-// An Alarm is one thing that is wrong, with its cause, and Evidence one figure that it rests on.
-type (
-	Alarm    = alarm.Alarm
-	Evidence = alarm.Evidence
-)
+// An Alarm is one thing that is wrong, with its cause.
+type Alarm = alarm.Alarm
 
 // Trends of a backlog.
 const (
