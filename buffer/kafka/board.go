@@ -55,7 +55,7 @@ func (s *Store) Board() *Board {
 	if s.around != nil {
 		trips = s.around(trips)
 	}
-	b.client = &kafka.Client{Addr: s.addr, Timeout: requestTimeout, Transport: trips}
+	b.client = &kafka.Client{Addr: s.addr, Timeout: requestTimeout, Transport: throttled{trips, s.metrics.throttled}}
 	return b
 }
 

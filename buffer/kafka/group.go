@@ -68,7 +68,12 @@ func (s *Store) Consume(ctx context.Context, group string, lanes []buffer.Lane, 
 		l := s.lane(name)
 		m.lanes[l.topic] = l
 	}
+	var counting sync.WaitGroup
+	counted, stop := context.WithCancel(ctx)
+	counting.Go(func() { m.countMembers(counted) }) // ends with stop
 	m.run(ctx)
+	stop()
+	counting.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}

@@ -33,7 +33,7 @@ type Store struct {
 	cancel  context.CancelFunc
 	closing chan struct{} // closed when no further blocks are taken
 
-	under sync.WaitGroup // Appends, tries, and the goroutine that checks topics
+	under sync.WaitGroup // Appends, tries, and the goroutines that check topics and feel the pulse
 	rooms sync.Pool      // of *room
 	most  atomic.Int64   // see MaxBlock
 
@@ -88,7 +88,8 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 	if err := s.lookAll(ctx); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
-	s.under.Go(s.check) // ends with closing
+	s.under.Go(s.check)     // ends with closing
+	s.under.Go(s.feelPulse) // ends with closing
 	return s, nil
 }
 
@@ -111,15 +112,8 @@ func (s *Store) lookAll(ctx context.Context) error {
 
 // check looks at the topics now and then until the Store closes: what was safe may be changed, and what is not there may come.
 func (s *Store) check() {
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := s.whileOpen()
 	defer cancel()
-	go func() { // ends with closing, or with check
-		select {
-		case <-s.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for {
 		wait := checkEvery
 		for _, l := range s.all() {
@@ -138,6 +132,19 @@ func (s *Store) check() {
 			l.lookAgain(ctx)
 		}
 	}
+}
+
+// whileOpen is a context that ends when the Store closes.
+func (s *Store) whileOpen() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	go func() { // ends with closing, or with ctx
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // maxBlockUnknown is MaxBlock before anything is known of a topic.

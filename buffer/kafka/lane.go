@@ -23,7 +23,7 @@ type lane struct {
 	name      buffer.Lane
 	topic     string
 	transport *kafka.Transport
-	trips     kafka.RoundTripper // transport, or what a test has put around it
+	trips     kafka.RoundTripper // transport, and what is put around it
 	client    *kafka.Client
 	log       *slog.Logger
 	spread    spread
@@ -55,6 +55,7 @@ func newLane(s *Store, name buffer.Lane) *lane {
 	if s.around != nil {
 		l.trips = s.around(l.transport)
 	}
+	l.trips = throttled{l.trips, s.metrics.throttled}
 	l.client = &kafka.Client{Addr: s.addr, Timeout: requestTimeout, Transport: l.trips}
 	return l
 }

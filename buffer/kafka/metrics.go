@@ -23,6 +23,16 @@ type metrics struct {
 	generations prometheus.Counter
 	groupErrors prometheus.Counter
 	assigned    prometheus.Gauge
+
+	pulse            *pulse
+	partitions       *prometheus.GaugeVec
+	underReplicated  *prometheus.GaugeVec
+	leaderless       *prometheus.GaugeVec
+	retentionSeconds *prometheus.GaugeVec
+	retentionBytes   *prometheus.GaugeVec
+	throttled        prometheus.Counter
+	unowned          *prometheus.GaugeVec // without labels: absent while it is not known
+	members          *prometheus.GaugeVec // without labels, too
 }
 
 func newMetrics() *metrics {
@@ -31,6 +41,9 @@ func newMetrics() *metrics {
 	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ingestgw_kafka_" + name, Help: help}, labels)
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ingestgw_kafka_" + name, Help: help}, labels)
 	}
 	return &metrics{
 		appends: counters("blocks_total", "Blocks that were to be stored, by result: stored, too_large, unavailable (not acknowledged "+
@@ -52,11 +65,27 @@ func newMetrics() *metrics {
 		groupErrors: counter("group_errors_total", "Failures to join the consumer group; each is tried again."),
 		assigned: prometheus.NewGauge(prometheus.GaugeOpts{Name: "ingestgw_kafka_assigned_partitions",
 			Help: "Partitions that this process forwards."}),
+		pulse:      newPulse(),
+		partitions: gauges("partitions", "Partitions of a topic. Absent while it is not there or no broker answers, as the next two are.", "topic"),
+		underReplicated: gauges("under_replicated_partitions", "Partitions with fewer replicas in sync than replicas: one broker less may "+
+			"make them unable to take blocks.", "topic"),
+		leaderless: gauges("leaderless_partitions", "Partitions that no broker leads: nothing can be stored there or read.", "topic"),
+		retentionSeconds: gauges("retention_seconds", "For how many seconds a topic keeps blocks, forwarded or not (retention.ms, as last read); "+
+			"+Inf without a bound.", "topic"),
+		retentionBytes: gauges("retention_bytes", "How many bytes a topic keeps in each of its partitions, forwarded or not (retention.bytes, "+
+			"as last read); +Inf without a bound.", "topic"),
+		throttled: counter("throttled_seconds_total", "For how many seconds brokers have throttled what we store and read, as they say in their "+
+			"answers: a quota is set for this user or client, and used up."),
+		unowned: gauges("unowned_partitions", "Partitions of the topics that no member of the consumer group has: nothing there is forwarded. "+
+			"Looked at every 30 s by processes that forward; absent while they cannot know, or partitions are being shared out."),
+		members: gauges("group_members", "Members of the consumer group, which forward: those beyond the number of partitions have nothing to do. "+
+			"Looked at as the partitions without one are."),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.appends, m.tries, m.seconds, m.hedged, m.faults, m.replaced, m.damaged, m.generations, m.groupErrors, m.assigned}
+	return []prometheus.Collector{m.appends, m.tries, m.seconds, m.hedged, m.faults, m.replaced, m.damaged, m.generations, m.groupErrors, m.assigned,
+		m.pulse, m.partitions, m.underReplicated, m.leaderless, m.retentionSeconds, m.retentionBytes, m.throttled, m.unowned, m.members}
 }
 
 // Describe implements prometheus.Collector.
@@ -119,4 +148,10 @@ func (m *metrics) unsafe(topic string, faults map[string]string) {
 	for setting := range faults {
 		m.faults.WithLabelValues(topic, setting).Set(1)
 	}
+}
+
+// forgetGroup is for when nothing is known of the consumer group.
+func (m *metrics) forgetGroup() {
+	m.unowned.Reset()
+	m.members.Reset()
 }

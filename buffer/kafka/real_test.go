@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"hash"
+	"maps"
 	"net"
 	"os"
 	"sync/atomic"
@@ -231,5 +232,12 @@ func TestForwardingGoesOnWhenTheCoordinatorIsKilled(t *testing.T) {
 	if group.begun() != 3 {
 		t.Errorf("partitions were handed out %d times", group.begun())
 	}
+	eventually(t, "partitions are shown to lack a replica", func() bool {
+		s.feel(soon(t))
+		return shown(t, s, "under_replicated_partitions")["under_replicated_partitions/main"] == 3
+	})
+	eventually(t, "the group is shown to have all partitions", func() bool {
+		return maps.Equal(counted(t, counter(s, "g", buffer.Main)), members(1, 0))
+	})
 	wantStored(t, s, all)
 }

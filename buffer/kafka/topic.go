@@ -145,6 +145,7 @@ func (l *lane) examine(ctx context.Context, meta *kafka.MetadataResponse) *topic
 	}
 	faults := faultsOf(meta.Topics[0].Partitions, config, l.s.cfg.keeps(l.name, len(t.leaders)))
 	l.s.metrics.unsafe(l.topic, faults)
+	l.s.metrics.retention(l.topic, config)
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		l.log.Warn("acknowledged samples are not safe in the topic", "setting", name, "why", faults[name])
 	}
