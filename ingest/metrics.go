@@ -1,12 +1,15 @@
 package ingest
 
 import (
+	"math"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/ingestgw/ingestgw/internal/credentials"
 )
 
 // metrics are the counters of this package, resolved beforehand so that a request looks up no labels.
@@ -18,6 +21,7 @@ type metrics struct {
 	retired     prometheus.Counter
 
 	bytes, series, samples, histograms, exemplars, metadata, reserved, dropped prometheus.Counter
+	old, future                                                                prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,6 +52,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Labels and metadata fields in accepted requests that name a tenant, which senders may not do; they were taken out."),
 	}
 	m.dropped = counter("dropped_series_total", "Series that fit a rule of their tenant's (drop) and were left out.")
+	m.old = counter("old_samples_total", "Samples and native histograms in accepted requests of which even the newest was more than 5 minutes old when it came. "+
+		"They went to the bulk lane: their senders send what they could not send before.")
+	m.future = counter("future_requests_total", "Accepted requests with a sample whose timestamp was more than 1 hour ahead of our clock: the sender's clock is wrong, or ours.")
 	requests := f.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "ingestgw", Subsystem: "ingest", Name: "requests_total",
 		Help: "Requests by what their sender was answered; accepted means durable.",
@@ -64,16 +71,39 @@ func (m *metrics) answered(label string, began time.Time) {
 	m.duration.Observe(time.Since(began).Seconds())
 }
 
+// expiry shows until when the certificate of the listener is valid.
+func (m *metrics) expiry(reg prometheus.Registerer, secure *credentials.Listener) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ingestgw", Subsystem: "ingest", Name: "certificate_expiry_timestamp_seconds",
+		Help: "When the certificate that senders are shown now (INGESTGW_INGEST_TLS_CERT_FILE) is valid no longer, in Unix seconds. Absent without TLS.",
+	}, func() float64 {
+		at, known := secure.Expires()
+		if !known {
+			return math.NaN()
+		}
+		return float64(at.Unix())
+	})
+}
+
 // counted counts what of a request was stored.
-func (m *metrics) counted(body int, msg checked) {
+func (m *metrics) counted(body int, received time.Time, msg checked) {
 	m.bytes.Add(float64(body))
+	ahead := false
 	for i := range msg.parts {
-		c := &msg.parts[i].counts
+		p := &msg.parts[i]
+		if p.isOld(p.counts.Newest, received) {
+			m.old.Add(float64(p.samples()))
+		}
+		ahead = ahead || p.isAhead(received)
+		c := &p.counts
 		m.series.Add(float64(c.Series))
 		m.samples.Add(float64(c.Samples))
 		m.histograms.Add(float64(c.Histograms))
 		m.exemplars.Add(float64(c.Exemplars))
 		m.metadata.Add(float64(c.Metadata))
+	}
+	if ahead {
+		m.future.Inc()
 	}
 	m.reserved.Add(float64(msg.counts.Reserved))
 	m.dropped.Add(float64(msg.refused.rule.series))

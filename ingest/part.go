@@ -51,6 +51,13 @@ func (p *part) isOld(timestamp int64, received time.Time) bool {
 	return p.samples() > 0 && received.UnixMilli()-timestamp > oldAfter.Milliseconds()
 }
 
+// aheadAfter is how far in the future a timestamp has to be to be counted: no clock that is kept is as wrong.
+const aheadAfter = time.Hour
+
+func (p *part) isAhead(received time.Time) bool {
+	return p.samples() > 0 && p.counts.Newest-received.UnixMilli() > aheadAfter.Milliseconds()
+}
+
 func (p *part) usage() limit.Usage {
 	return limit.Usage{Samples: p.samples(), Bytes: p.sent, Requests: p.requests}
 }

@@ -113,7 +113,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, from *origin) er
 	if err := s.store(r.Context(), from, msg, held); err != nil {
 		return err
 	}
-	s.metrics.counted(sent, msg)
+	s.metrics.counted(sent, from.received, msg)
 	return msg.refused.err(s.cfg)
 }
 

@@ -96,6 +96,9 @@ func New(cfg Config, access Access, limits *limit.Registry, gather *buffer.Gathe
 		TLSConfig:         secure.Config(),
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // no HTTP/2: one request at a time on a connection
 	}
+	if s.http.TLSConfig != nil {
+		s.metrics.expiry(reg, secure)
+	}
 	return s, nil
 }
 

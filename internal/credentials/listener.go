@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // ListenerConfig is the settings of TLS on a listener of ours.
@@ -39,6 +40,15 @@ func LoadListener(prefix string, cfg ListenerConfig, log *slog.Logger) (*Listene
 		clients: watch(prefix+"_CLIENT_CA_FILE", readRoots, log, cfg.ClientCAFile),
 	}
 	return l, errors.Join(l.cert.Load(), l.clients.Load())
+}
+
+// Expires is when the certificate that is shown now is valid no longer; false when there is none.
+func (l *Listener) Expires() (time.Time, bool) {
+	cert := l.cert.Get()
+	if cert == nil || cert.Leaf == nil {
+		return time.Time{}, false
+	}
+	return cert.Leaf.NotAfter, true
 }
 
 // Config is for the listener; nil when it is to speak plain HTTP. Each handshake goes by the files as they are then.

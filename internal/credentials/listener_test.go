@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ingestgw/ingestgw/internal/credentials"
@@ -117,6 +118,28 @@ func TestNewCertificatesAreUsedWithoutARestart(t *testing.T) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+func TestExpiryIsThatOfTheCertificateShownNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := credentialstest.NewAuthority(t, "ours")
+		cert, key := ours.Issue(t, pkix.Name{CommonName: "gateway"})
+		first := time.Now().Add(time.Hour)
+		l := load(t, credentials.ListenerConfig{CertFile: cert, KeyFile: key})
+		if at, known := l.Expires(); !known || !at.Equal(first) {
+			t.Errorf("it expires at %v, want %v", at, first)
+		}
+		time.Sleep(time.Minute)
+		newCert, newKey := ours.Issue(t, pkix.Name{CommonName: "gateway"})
+		replace(t, cert, newCert)
+		replace(t, key, newKey)
+		if at, _ := l.Expires(); !at.Equal(first.Add(time.Minute)) {
+			t.Errorf("after it was replaced it expires at %v, want %v", at, first.Add(time.Minute))
+		}
+		if _, known := load(t, credentials.ListenerConfig{}).Expires(); known {
+			t.Error("there is an expiry without a certificate")
+		}
+	})
 }
 
 // replace does what a mounted Secret does: another file under the same name, at once.
