@@ -107,7 +107,7 @@ func (t *Tenant) Admit(now time.Time, u Usage, old bool) Verdict {
 	defer t.mu.Unlock()
 	t.seen = at
 	if plan == nil {
-		t.count(u, wants, old)
+		t.count(u, wants, old, old)
 		return Verdict{Bulk: old}
 	}
 	if t.others != nil {
@@ -136,7 +136,7 @@ func (t *Tenant) Admit(now time.Time, u Usage, old bool) Verdict {
 			t.take(k, wants[k], r, bulk)
 		}
 	}
-	t.count(u, wants, bulk)
+	t.count(u, wants, bulk, old)
 	t.tell(plan, wants, bulk)
 	return Verdict{Bulk: bulk}
 }
@@ -233,7 +233,7 @@ func (t *Tenant) takeFrom(level, share *float64, n, lowest float64) {
 	take(level, n, lowest)
 }
 
-func (t *Tenant) count(u Usage, wants amounts, bulk bool) {
+func (t *Tenant) count(u Usage, wants amounts, bulk, old bool) {
 	for k := range kinds {
 		t.taken[k] += uint64(wants[k])
 		t.recent[k] += float32(wants[k])
@@ -243,6 +243,9 @@ func (t *Tenant) count(u Usage, wants amounts, bulk bool) {
 	if bulk {
 		t.takenBulk += uint64(u.Samples)
 		t.counts.bulk.Add(uint64(u.Samples))
+	}
+	if old {
+		t.counts.old.Add(uint64(u.Samples))
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 // that no counter ever runs backwards: a tenant that comes to have metrics of its own begins there at 0, and what it had sent before
 // stays with the others.
 type counts struct {
-	samples, bulk atomic.Uint64
-	refused       [reasons]atomic.Uint64 // samples
-	reserved      atomic.Uint64          // labels and metadata fields
+	samples, bulk, old atomic.Uint64          // old ones are in bulk too
+	refused            [reasons]atomic.Uint64 // samples
+	reserved           atomic.Uint64          // labels and metadata fields
 }
 
 const (
@@ -167,6 +167,8 @@ var (
 		`Samples that were within the limits of their tenant, by tenant: LIMIT_TOP of them, and "other".`, []string{"tenant"}, nil)
 	bulkDesc = prometheus.NewDesc("ingestgw_tenant_bulk_samples_total",
 		"Of those, samples that went to the bulk lane, as they were old or above the sustained rate.", []string{"tenant"}, nil)
+	oldDesc = prometheus.NewDesc("ingestgw_tenant_old_samples_total",
+		"Of those in the bulk lane, samples that went there as they were old when they came; the others were above the sustained rate.", []string{"tenant"}, nil)
 	refusedDesc = prometheus.NewDesc("ingestgw_tenant_refused_samples_total",
 		"Samples that were refused, by tenant and reason. Those refused as unavailable are sent again by their sender.", []string{"tenant", "reason"}, nil)
 	reservedDesc = prometheus.NewDesc("ingestgw_tenant_reserved_total",
@@ -179,7 +181,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *top) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{samplesDesc, bulkDesc, refusedDesc, reservedDesc, seriesDesc, tenantsDesc} {
+	for _, d := range []*prometheus.Desc{samplesDesc, bulkDesc, oldDesc, refusedDesc, reservedDesc, seriesDesc, tenantsDesc} {
 		descs <- d
 	}
 }
@@ -213,6 +215,7 @@ func (m *top) collect(now time.Time, metrics chan<- prometheus.Metric) {
 func (c *counts) add(other *counts) {
 	c.samples.Add(other.samples.Load())
 	c.bulk.Add(other.bulk.Load())
+	c.old.Add(other.old.Load())
 	c.reserved.Add(other.reserved.Load())
 	for i := range c.refused {
 		c.refused[i].Add(other.refused[i].Load())
@@ -226,6 +229,7 @@ func (c *counts) collect(metrics chan<- prometheus.Metric, name string, series i
 	}
 	counter(samplesDesc, c.samples.Load(), name)
 	counter(bulkDesc, c.bulk.Load(), name)
+	counter(oldDesc, c.old.Load(), name)
 	for reason := range reasons {
 		if n := c.refused[reason].Load(); n > 0 || zeros {
 			counter(refusedDesc, n, name, reason.String())

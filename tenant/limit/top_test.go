@@ -118,6 +118,8 @@ func TestTheBusiestTenantsHaveMetricsOfTheirOwn(t *testing.T) {
 		"ingestgw_tenant_samples_total other":                       5500 + 7,
 		"ingestgw_tenant_bulk_samples_total 8:0":                    1,
 		"ingestgw_tenant_bulk_samples_total other":                  100 + 300 + 500 + 700 + 900 + 7,
+		"ingestgw_tenant_old_samples_total 8:0":                     1,
+		"ingestgw_tenant_old_samples_total other":                   100 + 300 + 500 + 700 + 900 + 7,
 		"ingestgw_tenant_refused_samples_total active_series 8:0":   2,
 		"ingestgw_tenant_refused_samples_total active_series other": 14,
 		"ingestgw_tenant_refused_samples_total samples other":       0,
@@ -142,13 +144,33 @@ func TestTheBusiestTenantsHaveMetricsOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestOldSamplesInBulkAreToldFromThoseAboveTheSustainedRate(t *testing.T) {
+	r, c := newRegistry()
+	te := r.Tenant(onPlan(samples(t, 10, 20, 10_000)))
+	for _, send := range []struct {
+		samples int
+		old     bool
+	}{{5, false}, {100, false}, {30, true}} {
+		if v := te.Admit(c.now, Usage{Samples: send.samples}, send.old); v.Err != nil || v.Bulk != (send.samples > 20) {
+			t.Fatalf("%d samples, old %v: %+v", send.samples, send.old, v)
+		}
+		c.pass(time.Minute)
+	}
+	all := scrape(t, r, c.now)
+	for name, want := range map[string]float64{"samples": 135, "bulk_samples": 130, "old_samples": 30} {
+		if got := all["ingestgw_tenant_"+name+"_total other"]; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestNoTenantIsShownWhenNoneIsWanted(t *testing.T) {
 	cfg := testConfig()
 	cfg.Top = 0
 	r := New(cfg, quiet, nil)
 	r.Tenant(onPlan(nil)).Admit(r.started, Usage{Samples: 5}, false)
 	all := scrape(t, r, r.started)
-	if all["ingestgw_tenant_samples_total other"] != 5 || len(all) != 5+int(reasons) {
+	if all["ingestgw_tenant_samples_total other"] != 5 || len(all) != 6+int(reasons) {
 		t.Errorf("%v", all)
 	}
 }
