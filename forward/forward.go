@@ -55,6 +55,7 @@ type Forwarder struct {
 	fleet    *fleet
 	watch    *downstream.Watch // nil when nothing is watched
 	peeks    chan struct{}     // holds one for each peek under way
+	owned    owned
 
 	shipments sync.Pool // of *shipment
 	parcels   sync.Pool // of *parcel
@@ -160,6 +161,7 @@ func (f *Forwarder) Run(ctx context.Context, consumers string) error {
 
 // forward runs one partition until it is ours no more.
 func (f *Forwarder) forward(ctx context.Context, src buffer.Partition) error {
+	defer f.owned.begin(src.ID())()
 	newPartition(f, src).run(ctx)
 	return nil
 }
