@@ -1,0 +1,69 @@
+package canary
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	// maxExport bounds what is read of an answer: two hundred vminserts with an hour's samples each fit in four times.
+	maxExport = 16 << 20
+	// maxLine bounds one series, or a block of one.
+	maxLine = 1 << 20
+)
+
+// Series is what a line of /api/v1/export holds that matters here: some samples of a series. The values are left out.
+type Series struct {
+	Metric     map[string]string `json:"metric"`
+	Timestamps []int64           `json:"timestamps"` // milliseconds since 1970-01-01 UTC
+}
+
+// errTooMuch is that an answer goes on beyond maxExport.
+var errTooMuch = fmt.Errorf("the answer is longer than %d MiB", maxExport>>20)
+
+// ReadExport reads what /api/v1/export answers (https://docs.victoriametrics.com/victoriametrics/#how-to-export-data-in-json-line-format)
+// and hands each line to each, which may keep nothing of it. The error says that it is no export, is cut off, or longer than 16 MiB, or
+// one line of it longer than 1 MiB.
+func ReadExport(r io.Reader, each func(*Series)) error {
+	limited := &io.LimitedReader{R: r, N: maxExport + 1}
+	lines := bufio.NewScanner(limited)
+	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
+	for lines.Scan() {
+		if limited.N == 0 {
+			return errTooMuch
+		}
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		s, err := parseSeries(line)
+		if err != nil {
+			return err
+		}
+		each(s)
+	}
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("the answer is no export: a line is longer than %d bytes", maxLine)
+	case err != nil:
+		return fmt.Errorf("read the export: %w", err)
+	case limited.N == 0:
+		return errTooMuch
+	}
+	return nil
+}
+
+func parseSeries(line []byte) (*Series, error) {
+	s := new(Series)
+	if err := json.Unmarshal(line, s); err != nil {
+		return nil, fmt.Errorf("the answer is no export: it has the line %.100q", line)
+	}
+	if s.Metric["__name__"] == "" {
+		return nil, fmt.Errorf("the answer is no export: no metric in the line %.100q", line)
+	}
+	return s, nil
+}
