@@ -159,6 +159,30 @@ func TestAReadPathThatFailsIsNamedAsThat(t *testing.T) {
 	}
 }
 
+// A vmselect that cannot reach one of its vmstorages refuses to export and answers queries with what the others have.
+func TestAVmselectThatAnswersInPartIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 1, 1)
+		s.start()
+		defer s.stop()
+		s.after(31 * time.Second)
+		s.do(func() {
+			s.selects[0].status, s.selects[0].text, s.selects[0].partly = 503, "cannot fetch from vmstorage-3", true
+		})
+		v := s.after(time.Minute)
+		if got := ages(v); got["buffer"] != 5 || got[node0] != 5 {
+			t.Errorf("ages %v", got)
+		}
+		if sel := v.Selects[0]; !sel.Answers || sel.Error != "" || sel.Partial != "answered 503: cannot fetch from vmstorage-3" || v.ReadPath != "" {
+			t.Errorf("%q, %+v", v.ReadPath, sel)
+		}
+		s.do(func() { s.selects[0].status, s.selects[0].text = 0, "" })
+		if sel := s.after(10 * time.Second).Selects[0]; !sel.Answers || sel.Partial != "" {
+			t.Errorf("afterwards %+v", sel)
+		}
+	})
+}
+
 func TestNoAddressOfAVmselectIsTheReadPathsFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, 1, 0)

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
+	"strings"
 )
 
 const (
@@ -14,6 +17,8 @@ const (
 	maxExport = 16 << 20
 	// maxLine bounds one series, or a block of one.
 	maxLine = 1 << 20
+	// maxSeconds is more than any time, and few enough for milliseconds to be exact.
+	maxSeconds = 1 << 40
 )
 
 // Series is what a line of /api/v1/export holds that matters here: some samples of a series. The values are left out.
@@ -66,4 +71,35 @@ func parseSeries(line []byte) (*Series, error) {
 		return nil, fmt.Errorf("the answer is no export: no metric in the line %.100q", line)
 	}
 	return s, nil
+}
+
+// readVector reads what /api/v1/query answers to a query for the newest timestamp of each series, in seconds, and hands each series to
+// each.
+func readVector(r io.Reader, each func(*Series)) error {
+	var answer struct {
+		Data struct {
+			ResultType string `json:"resultType"`
+			Result     []struct {
+				Metric map[string]string `json:"metric"`
+				Value  []json.RawMessage `json:"value"`
+			} `json:"result"`
+		} `json:"data"`
+	}
+	if err := json.NewDecoder(io.LimitReader(r, maxExport)).Decode(&answer); err != nil {
+		return fmt.Errorf("the answer is no result of a query: %w", err)
+	}
+	if answer.Data.ResultType != "vector" {
+		return fmt.Errorf("the answer is no result of a query: its type is %.100q", answer.Data.ResultType)
+	}
+	for _, one := range answer.Data.Result {
+		if len(one.Value) != 2 {
+			return fmt.Errorf("the answer is no result of a query: a value has %d parts", len(one.Value))
+		}
+		at, err := strconv.ParseFloat(strings.Trim(string(one.Value[1]), `"`), 64)
+		if err != nil || !(math.Abs(at) <= maxSeconds) {
+			return fmt.Errorf("the answer is no result of a query: it has the time %.100q", one.Value[1])
+		}
+		each(&Series{Metric: one.Metric, Timestamps: []int64{int64(math.Round(at * 1000))}})
+	}
+	return nil
 }

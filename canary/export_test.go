@@ -75,6 +75,41 @@ func FuzzReadExport(f *testing.F) {
 	})
 }
 
+const someVector = `{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[{"metric":{"path":"buffer"},` +
+	`"value":[1795662429,"1795662425.044"]},{"metric":{"node":"a","path":"vminsert"},"value":[1795662429,"1795662425"]}]},"stats":{}}`
+
+func TestReadVector(t *testing.T) {
+	var all []Series
+	if err := readVector(strings.NewReader(someVector), func(s *Series) { all = append(all, *s) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || all[0].Metric["path"] != "buffer" || all[0].Timestamps[0] != 1795662425044 || all[1].Timestamps[0] != 1795662425000 {
+		t.Errorf("read %+v", all)
+	}
+	for _, bad := range []string{
+		"", "{}", "<html>", `{"status":"error","error":"no"}`, `{"data":{"resultType":"vector","result":[{"value":[1]}]}}`,
+		`{"data":{"resultType":"vector","result":[{"value":[1,"NaN"]}]}}`, `{"data":{"resultType":"vector","result":[{"value":[1,"+Inf"]}]}}`,
+	} {
+		if err := readVector(strings.NewReader(bad), func(*Series) {}); err == nil {
+			t.Errorf("%s is read", bad)
+		}
+	}
+}
+
+// Whatever stands in the place of a vmselect answers: an error or times that are some.
+func FuzzReadVector(f *testing.F) {
+	f.Add(someVector)
+	f.Add("{}")
+	f.Add(`{"data":{"resultType":"vector","result":[{"metric":null,"value":[null,null]}]}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		_ = readVector(strings.NewReader(text), func(s *Series) {
+			if len(s.Timestamps) != 1 || s.Timestamps[0] > maxSeconds*1000 || s.Timestamps[0] < -maxSeconds*1000 {
+				t.Errorf("%+v in %q", s, text)
+			}
+		})
+	})
+}
+
 func BenchmarkReadExport(b *testing.B) {
 	// An hour's samples of a hundred vminserts: what is read when one of them has been stuck so long.
 	line := `{"metric":{"__name__":"ingestgw_canary","group":"ingestgw","node":"vminsert-0/10.0.0.7:8480","path":"vminsert"},"values":[1700000000.123` +

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -24,6 +25,7 @@ type source struct {
 	good         bool             // the last time was with success
 	failed       string           // why not
 	failingSince time.Time
+	lacks        string // why its answer was partial, if it was
 }
 
 // A sighting is that a sample could be read.
@@ -106,10 +108,14 @@ func (t *term) readFrom(s *source) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.c.cfg.Timeout)
 	defer cancel()
 	newest := map[key]sighting{}
-	err := t.c.export(ctx, s, from, to, func(series *Series) {
+	note := func(series *Series) {
 		k := key{path: series.Metric["path"], node: series.Metric["node"]}
 		newest[k] = newest[k].later(t.newestOf(series.Timestamps))
-	})
+	}
+	err, lacks := t.c.export(ctx, s, from, to, note), ""
+	if refused := (*statusError)(nil); errors.As(err, &refused) && refused.status >= 500 && t.c.query(ctx, s, from, to, note) == nil {
+		lacks, err = shown(err, s.ep), nil
+	}
 	if t.ctx.Err() != nil { // we have ended it ourselves
 		return
 	}
@@ -122,7 +128,7 @@ func (t *term) readFrom(s *source) {
 	if s.failed != "" {
 		t.c.log.Info("a vmselect answers the canary again", "vmselect", s.ep.String())
 	}
-	s.good, s.read, s.failed, s.failingSince = true, begun, "", time.Time{}
+	s.good, s.read, s.failed, s.failingSince, s.lacks = true, begun, "", time.Time{}, lacks
 	for k := range t.paths {
 		s.newest[k] = s.newest[k].later(newest[k])
 	}
@@ -146,7 +152,7 @@ func (t *term) failedAt(s *source, at time.Time, err error) {
 		t.c.log.Warn("the read path is at fault: a vmselect cannot be asked how fresh its samples are", "vmselect", name,
 			"err", shown(err, s.ep))
 	}
-	s.good, s.failed = false, shown(err, s.ep)
+	s.good, s.failed, s.lacks = false, shown(err, s.ep), ""
 }
 
 // window is which timestamps can be news, in milliseconds: from the oldest of what was seen last on each path. After a clock was put
@@ -193,11 +199,31 @@ func (t *term) newestOf(timestamps []int64) sighting {
 func (c *Canary) export(ctx context.Context, s *source, from, to int64, each func(*Series)) error {
 	u := ExportURL(s.ep, c.cfg.Tenant)
 	q := u.Query()
-	q.Set("match[]", fmt.Sprintf("%s{group=%q}", seriesName, c.group))
+	q.Set("match[]", c.selector())
 	q.Set("start", seconds(from))
 	q.Set("end", seconds(to))
 	q.Set("reduce_mem_usage", "1") // as it is stored: no deduplication, which may hide ours behind another's
 	u.RawQuery = q.Encode()
+	return c.ask(ctx, s, u, func(body io.Reader) error { return ReadExport(body, each) })
+}
+
+// query is export for a vmselect that cannot reach all of its vmstorages: it refuses to export then, and answers queries in part. Of each
+// series it tells the newest timestamp only.
+func (c *Canary) query(ctx context.Context, s *source, from, to int64, each func(*Series)) error {
+	u := apiURL(s.ep, c.cfg.Tenant, "query")
+	q := u.Query()
+	q.Set("query", fmt.Sprintf("tlast_over_time(%s[%dms])", c.selector(), to-from+1))
+	q.Set("time", seconds(to))
+	q.Set("latency_offset", "1ms") // by default the last 30 s are hidden
+	q.Set("nocache", "1")
+	u.RawQuery = q.Encode()
+	return c.ask(ctx, s, u, func(body io.Reader) error { return readVector(body, each) })
+}
+
+func (c *Canary) selector() string { return fmt.Sprintf("%s{group=%q}", seriesName, c.group) }
+
+// ask has read read what a vmselect answers.
+func (c *Canary) ask(ctx context.Context, s *source, u *url.URL, read func(io.Reader) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return errors.New("cannot make a URL of it") // err would repeat what may be secret
@@ -211,7 +237,7 @@ func (c *Canary) export(ctx context.Context, s *source, from, to int64, each fun
 	if resp.StatusCode != http.StatusOK {
 		return answered(resp)
 	}
-	if err := ReadExport(resp.Body, each); err != nil {
+	if err := read(resp.Body); err != nil {
 		return tooLate(ctx, c.cfg.Timeout, err)
 	}
 	return nil
@@ -222,9 +248,11 @@ func seconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) 
 
 // ExportURL is where a vmselect exports what a tenant has. A path in the endpoint's URL is taken for the one before /api/v1, and then
 // the tenant is up to it.
-func ExportURL(ep downstream.Endpoint, t tenant.ID) *url.URL {
+func ExportURL(ep downstream.Endpoint, t tenant.ID) *url.URL { return apiURL(ep, t, "export") }
+
+func apiURL(ep downstream.Endpoint, t tenant.ID, what string) *url.URL {
 	if ep.Base.Path == "" || ep.Base.Path == "/" {
-		return ep.Base.JoinPath("select", t.String(), "prometheus/api/v1/export")
+		return ep.Base.JoinPath("select", t.String(), "prometheus/api/v1", what)
 	}
-	return ep.Base.JoinPath("api/v1/export")
+	return ep.Base.JoinPath("api/v1", what)
 }

@@ -58,6 +58,8 @@ type Select struct {
 	// empty while it has not been asked.
 	Answers bool   `json:"answers"`
 	Error   string `json:"error,omitempty"`
+	// Partial says why its answer leaves something out, as when it cannot reach one of its vmstorages. Empty: it does not.
+	Partial string `json:"partial,omitempty"`
 	// FailingSince is when it was asked the first time of those in a row that it has not answered.
 	FailingSince time.Time `json:"failing_since,omitzero"`
 	// Read is when it was asked the last time that it has answered.
@@ -96,7 +98,8 @@ func (t *term) view(v *View) {
 }
 
 func (s *source) view() Select {
-	return Select{Name: s.ep.String(), Answers: s.good, Error: s.failed, FailingSince: s.failingSince, Read: s.read, Age: downstream.Unknown()}
+	return Select{Name: s.ep.String(), Answers: s.good, Error: s.failed, Partial: s.lacks, FailingSince: s.failingSince, Read: s.read,
+		Age: downstream.Unknown()}
 }
 
 // readPath says what keeps everything from being read, if anything does. t.mu is held.

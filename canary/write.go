@@ -183,10 +183,17 @@ func tooLate(ctx context.Context, timeout time.Duration, err error) error {
 	return err
 }
 
-// answered is the error that a status stands for.
+// A statusError is an answer that is none.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("answered %d: %s", e.status, e.text) }
+
 func answered(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return fmt.Errorf("answered %d: %s", resp.StatusCode, text)
+	return &statusError{resp.StatusCode, string(text)}
 }
 
 // shown is err for people: in one line, not too long, and without what stands in the query of the endpoint's URL, as servers repeat
