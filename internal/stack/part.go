@@ -22,22 +22,24 @@ const (
 	Vmselect     Part = "vmselect"
 	Vmagent      Part = "vmagent"
 	Prometheus   Part = "prometheus"
+	Alertmanager Part = "alertmanager"
 	KafkaJars    Part = "kafka"
 	GolangciLint Part = "golangci-lint"
 )
 
 // Servers are the parts that tests need.
-func Servers() []Part { return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus, KafkaJars} }
+func Servers() []Part { return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus, Alertmanager, KafkaJars} }
 
 // Module is the main package that a part is built from and the version of its module; for Kafka, Maven's name of the broker.
 func (p Part) Module() (pkg, version string, err error) {
 	const (
-		victoria   = "github.com/VictoriaMetrics/VictoriaMetrics/app/"
-		cluster    = "v1.100.0-cluster" // the newest cluster version that the public module proxy serves
-		vmagent    = "v1.151.0"         // the newest that builds with Go 1.26
-		prometheus = "v0.316.0"
-		kafka      = "4.4.0"
-		lint       = "v2.15.0"
+		victoria     = "github.com/VictoriaMetrics/VictoriaMetrics/app/"
+		cluster      = "v1.100.0-cluster" // the newest cluster version that the public module proxy serves
+		vmagent      = "v1.151.0"         // the newest that builds with Go 1.26
+		prometheus   = "v0.316.0"
+		alertmanager = "v0.31.1" // later ones embed a page that their modules lack
+		kafka        = "4.4.0"
+		lint         = "v2.15.0"
 	)
 	switch p {
 	case Vminsert, Vmstorage, Vmselect:
@@ -46,6 +48,8 @@ func (p Part) Module() (pkg, version string, err error) {
 		return victoria + string(p), vmagent, nil
 	case Prometheus:
 		return "github.com/prometheus/prometheus/cmd/prometheus", prometheus, nil
+	case Alertmanager:
+		return "github.com/prometheus/alertmanager/cmd/alertmanager", alertmanager, nil
 	case KafkaJars:
 		return "org.apache.kafka:kafka_2.13", kafka, nil
 	case GolangciLint:

@@ -101,6 +101,23 @@ func PrometheusSpec(name, config string) Spec {
 	}
 }
 
+// AlertmanagerSpec is an Alertmanager with that configuration, which says whom it notifies. It is alone: it has no peers to agree with.
+func AlertmanagerSpec(name, config string) Spec {
+	return Spec{
+		Name:   name,
+		Part:   Alertmanager,
+		Listen: map[string]string{"http": ""},
+		Ready:  "http://{http}/-/ready",
+		Files:  map[string]string{"alertmanager.yml": config},
+		Args: []string{
+			"--web.listen-address={http}",
+			"--config.file={dir}/alertmanager.yml",
+			"--storage.path={dir}/data",
+			"--cluster.listen-address=",
+		},
+	}
+}
+
 // IngestgwSpec is the program under test: binary is its path, env its settings (KEY=VALUE). It listens at Addr, its admin listener
 // at AddrOf("admin"), and buffers in its folder; settings in env win.
 func IngestgwSpec(name, binary string, env ...string) Spec {
