@@ -58,7 +58,7 @@ func needJava(ctx context.Context, maven bool, say func(string)) error {
 	if len(packages) == 0 {
 		return nil
 	}
-	if err := debianPackages(ctx, packages, say); err != nil {
+	if err := debianPackages(ctx, fmt.Sprintf("Java %d or newer and Maven", javaNeeded), packages, say); err != nil {
 		return errors.Join(noJava, err)
 	}
 	if noJava != nil {
@@ -89,28 +89,6 @@ func javaRelease(text string) int {
 	}
 	release, _ := strconv.Atoi(found[1]) // digits; 0 when there are too many
 	return release
-}
-
-// debianPackages installs packages of Debian's. Whoever may not do that, or has no Debian, is told what to install.
-func debianPackages(ctx context.Context, names []string, say func(string)) error {
-	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		return fmt.Errorf("install Java %d or newer and Maven, or run this as root on Debian: it lacks the packages %s",
-			javaNeeded, strings.Join(names, " "))
-	}
-	for _, args := range [][]string{
-		{"update"},
-		append([]string{"install", "--yes", "--no-install-recommends"}, names...),
-	} {
-		command := "apt-get " + strings.Join(args, " ")
-		say(command)
-		cmd := exec.CommandContext(ctx, "apt-get", append(args, "--option=DPkg::Lock::Timeout=300")...)
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it leaves no package half installed then
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", command, err, tail(out))
-		}
-	}
-	return nil
 }
 
 // trustTheMachine lets a Java that has just been installed trust whom the machine trusts. Its package overlooks certificates that

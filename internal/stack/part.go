@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// A Part is what is installed in exactly one version: a program, from its Go module, or Kafka's jars, by Maven.
+// A Part is what is installed in exactly one version: a program, from its Go module, Kafka's jars, by Maven, or a script, by npm. Only
+// the browser is of the version that the machine or its Debian has.
 type Part string
 
 // The parts. Their versions stand in Module and nowhere else.
@@ -24,13 +25,18 @@ const (
 	Prometheus   Part = "prometheus"
 	Alertmanager Part = "alertmanager"
 	KafkaJars    Part = "kafka"
+	Chromium     Part = "chromium"
+	AxeCore      Part = "axe-core" // a script that looks for what keeps people from using a page
 	GolangciLint Part = "golangci-lint"
 )
 
 // Servers are the parts that tests need.
-func Servers() []Part { return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus, Alertmanager, KafkaJars} }
+func Servers() []Part {
+	return []Part{Vmstorage, Vminsert, Vmselect, Vmagent, Prometheus, Alertmanager, KafkaJars, Chromium, AxeCore}
+}
 
-// Module is the main package that a part is built from and the version of its module; for Kafka, Maven's name of the broker.
+// Module is the main package that a part is built from and the version of its module; for Kafka, Maven's name of the broker, for
+// axe-core npm's, and for Chromium Debian's.
 func (p Part) Module() (pkg, version string, err error) {
 	const (
 		victoria     = "github.com/VictoriaMetrics/VictoriaMetrics/app/"
@@ -39,6 +45,7 @@ func (p Part) Module() (pkg, version string, err error) {
 		prometheus   = "v0.316.0"
 		alertmanager = "v0.31.1" // later ones embed a page that their modules lack
 		kafka        = "4.4.0"
+		axe          = "4.14.1"
 		lint         = "v2.15.0"
 	)
 	switch p {
@@ -52,6 +59,10 @@ func (p Part) Module() (pkg, version string, err error) {
 		return "github.com/prometheus/alertmanager/cmd/alertmanager", alertmanager, nil
 	case KafkaJars:
 		return "org.apache.kafka:kafka_2.13", kafka, nil
+	case Chromium:
+		return "chromium", "installed", nil
+	case AxeCore:
+		return "axe-core", axe, nil
 	case GolangciLint:
 		return "github.com/golangci/golangci-lint/v2/cmd/golangci-lint", lint, nil
 	}
@@ -74,8 +85,8 @@ func (p Part) Installed() (string, error) {
 
 // Install returns the path that Installed tells, and sees to it that the part is there. `go install` takes from half a minute (the
 // VictoriaMetrics parts) to nine minutes (Prometheus) on two cores, once; Maven fetches Kafka in ten seconds. Kafka needs Java:
-// where that or Maven is missing, Debian's packages of it are installed when we may do that. say, which may be nil, is told before
-// any of this begins. Any number of processes may install at the same time: one does it, the others wait for it.
+// where that, Maven, npm or Chromium is missing, Debian's packages of it are installed when we may do that. say, which may be nil, is
+// told before any of this begins. Any number of processes may install at the same time: one does it, the others wait for it.
 func Install(ctx context.Context, p Part, say func(string)) (string, error) {
 	path, err := p.Installed()
 	if err != nil {
@@ -99,14 +110,23 @@ func Install(ctx context.Context, p Part, say func(string)) (string, error) {
 	if p.usable(ctx, path) { // somebody else was quicker
 		return path, nil
 	}
-	put := build
-	if p == KafkaJars {
-		put = fetch
-	}
-	if err := put(ctx, p, path, say); err != nil {
+	if err := p.put(ctx, path, say); err != nil {
 		return "", fmt.Errorf("install %s: %w", p, err)
 	}
 	return path, nil
+}
+
+// put puts the part at path.
+func (p Part) put(ctx context.Context, path string, say func(string)) error {
+	switch p {
+	case KafkaJars:
+		return fetch(ctx, p, path, say)
+	case Chromium:
+		return findChromium(ctx, path, say)
+	case AxeCore:
+		return unpackScript(ctx, p, path, say)
+	}
+	return build(ctx, p, path, say)
 }
 
 // usable is whether the part can be run as it is.
