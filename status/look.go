@@ -340,15 +340,16 @@ func judge(st *Status, forwards, receives bool) Verdict {
 			tickets = append(tickets, a)
 		}
 	}
-	behind := st.Backlog.Seconds.orZero() >= late
+	backlog := mainOf(st)
+	behind := backlog.Seconds.orZero() >= late
 	switch {
 	case len(pages) > 0:
 		return verdictOf(stateTrouble, "Data is refused, lost or late", pages, len(tickets))
 	case !forwards && !receives:
 		return Verdict{State: stateUnknown, Text: "Nothing is known yet", Why: "This process has just started, or is stopping.",
 			Next: "Wait for some seconds; if this stays, look into its log."}
-	case behind && st.Backlog.Trend != trendShrinking:
-		v := verdictOf(stateLook, "The newest samples may be late: "+st.Backlog.sentence(), tickets, 0)
+	case behind && backlog.Trend != trendShrinking:
+		v := verdictOf(stateLook, "The newest samples may be late: "+backlog.sentence(), tickets, 0)
 		if v.Why == "" {
 			v.Why = "No alarm names a cause so far."
 			v.Next = "Look at the vminserts below: which one is slow, paused, or short of CPU or memory?"
@@ -357,11 +358,21 @@ func judge(st *Status, forwards, receives bool) Verdict {
 	case len(tickets) > 0:
 		return verdictOf(stateLook, "Samples flow and are kept; something should be looked at by day", tickets, 0)
 	case behind:
-		return Verdict{State: stateLook, Text: "It catches up: " + st.Backlog.sentence(), Why: "There was an outage, or more load than the cluster could take."}
+		return Verdict{State: stateLook, Text: "It catches up: " + backlog.sentence(), Why: "There was an outage, or more load than the cluster could take."}
 	case !st.Ready:
 		return Verdict{State: stateUnknown, Text: "This process is starting or stopping", Why: "It is not ready: load balancers keep requests from it."}
 	}
 	return Verdict{State: stateWell, Text: "All is well"}
+}
+
+// mainOf is the backlog that makes samples late. What waits in bulk is old, or more than its tenant may send.
+func mainOf(st *Status) Backlog {
+	for i := range st.Lanes {
+		if st.Lanes[i].Name == "main" && st.Lanes[i].Backlog.Blocks.Known() {
+			return st.Lanes[i].Backlog
+		}
+	}
+	return st.Backlog
 }
 
 // verdictOf names the first alarm's cause and next step, and says how many more there are.
@@ -395,6 +406,33 @@ func (b Backlog) outlook() string {
 		return "it does not get less"
 	}
 	return "it is not known yet where it goes"
+}
+
+// waiting says what waits: in main, which makes samples late, and in bulk if something does.
+func (st *Status) waiting() string {
+	said := mainOf(st).inShort()
+	for i := range st.Lanes {
+		if b := st.Lanes[i].Backlog; st.Lanes[i].Name == "bulk" && b.Trend != trendEmpty && b.Trend != trendUnknown {
+			said += "; in bulk " + b.inShort()
+		}
+	}
+	return said
+}
+
+// inShort says how much is waiting, and where that goes, in as few words as can be.
+func (b Backlog) inShort() string {
+	switch b.Trend {
+	case trendEmpty:
+		return "nothing waits"
+	case trendUnknown:
+		return "not known yet"
+	}
+	how := map[string]string{
+		trendGrowing:   "growing",
+		trendShrinking: "gone in " + b.goneIn(),
+		trendSteady:    "not getting less",
+	}[b.Trend]
+	return fmt.Sprintf("%s and %s, %s", lasting(b.Seconds), how, size(b.Bytes))
 }
 
 // goneIn says when nothing will be unsent. That it never will be is not told in JSON, where only the trend is left to say so.

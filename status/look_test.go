@@ -27,11 +27,34 @@ func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
 		"behind, growing":      {Status{Ready: true, Backlog: behind(trendGrowing)}, true, true, "look", "No alarm names a cause", "10 min ago, and it grows"},
 		"behind, with a cause": {Status{Ready: true, Backlog: behind(trendSteady), Alarms: []Alarm{ticket}}, true, true, "look", "B.", "does not get less"},
 		"catching up":          {Status{Ready: true, Backlog: behind(trendShrinking)}, true, false, "look", "outage", "gone in 1 min"},
+		"only bulk waits":      {Status{Ready: true, Backlog: behind(trendGrowing), Lanes: []Lane{{Name: "main", Backlog: Backlog{Trend: trendEmpty}}, {Name: "bulk", Backlog: behind(trendGrowing)}}}, true, true, "well", "", "All is well"},
 		"only receiving":       {Status{Ready: true, Backlog: Backlog{Seconds: unknown}}, false, true, "well", "", "All is well"},
 	} {
 		v := judge(&c.status, c.forwards, c.receives)
 		if v.State != c.state || !strings.Contains(v.Why, c.why) || !strings.Contains(v.Text, c.text) {
 			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+func TestWhatWaitsIsSaidInShort(t *testing.T) {
+	behind := func(trend string) Backlog {
+		return Backlog{Seconds: 125, Bytes: 3 << 20, Blocks: 9, DrainSeconds: 60, Trend: trend}
+	}
+	for name, c := range map[string]struct {
+		main, bulk Backlog
+		want       string
+	}{
+		"nothing":       {Backlog{Trend: trendEmpty}, Backlog{Trend: trendEmpty}, "nothing waits"},
+		"growing":       {behind(trendGrowing), Backlog{Trend: trendEmpty}, "2 min 5 s and growing, 3 MiB"},
+		"shrinking":     {behind(trendShrinking), Backlog{Trend: trendUnknown}, "2 min 5 s and gone in 1 min, 3 MiB"},
+		"standing":      {behind(trendSteady), Backlog{Trend: trendEmpty}, "2 min 5 s and not getting less, 3 MiB"},
+		"bulk alone":    {Backlog{Trend: trendEmpty}, behind(trendGrowing), "nothing waits; in bulk 2 min 5 s and growing, 3 MiB"},
+		"nothing known": {Backlog{Trend: trendUnknown}, Backlog{Trend: trendUnknown}, "not known yet"},
+	} {
+		st := Status{Lanes: []Lane{{Name: "main", Backlog: c.main}, {Name: "bulk", Backlog: c.bulk}}}
+		if got := st.waiting(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 // A night is a situation in a cluster of three vminserts and four vmstorages, as operators would find it: with hours of history, at the
@@ -189,18 +191,18 @@ func gogcNight(at time.Time) *night {
 	v.GCShare, v.AssistShare, v.CPUCores, v.AvailableCores, v.Inserts = 0.716, 0.31, 3.97, 4, 32
 	v.Notes = []string{"short of CPU", "GC takes 72 % of its CPU", "all 32 inserts busy"}
 	n.alarms = []Alarm{{
-		Name: "vminsert_gc_gogc", Severity: "page", Node: slow, State: "firing", Since: at.Add(-11 * time.Minute),
+		Name: "vminsert_gogc_too_low", Severity: "page", Node: slow, State: "firing", Since: at.Add(-11 * time.Minute),
 		Summary: "vminsert 10.20.1.12:8480 spends 72 % of its CPU on garbage collection because its GOGC is too low: it collects whenever its heap has grown by 10 %.",
 		Next:    "Raise GOGC of 10.20.1.12:8480 to 100 (its default: unset the variable GOGC) and restart it.",
-		Evidence: []Evidence{
+		Evidence: []alarm.Evidence{
 			{Name: "gc_share", Value: 0.716, Text: "72 % of the CPU that it uses goes into garbage collection (over 30 s)"},
 			{Name: "cpu_used", Value: 3.97, Text: "it uses 3.97 of 4 cores"},
 			{Name: "assist_share", Value: 0.31, Text: "31 % of its CPU is work held up to collect"},
 			{Name: "next_gc_by_live", Value: 1.1, Text: "its next collection comes at 1.1 times the live heap, as GOGC=10 does"},
-			{Name: "inserts", Value: 32, Unit: "of 32 busy"},
+			{Name: "inserts", Value: 32, Text: "inserts: 32 of 32 busy"},
 			{Name: "its_rate", Value: 21000, Text: "it takes 21 k samples/s, its peers 60.7 k"},
 		},
-		Symptoms: []string{"backlog_growing", "oldest_unsent", "drain_never"},
+		Symptoms: []string{"backlog_growing", "backlog_old", "never_drains"},
 	}}
 	n.past = since(0.21, func(part float64, p *point) {
 		p[backlogSeconds], p[backlogBytes], p[backlogBlocks] = 754*part, 1.11e9*part, 23500*part
@@ -222,18 +224,18 @@ func growingNight(at time.Time) *night {
 	n.set(`ingestgw_disk_bytes{lane="main"}`, 167.4e9)
 	n.alarms = []Alarm{
 		{
-			Name: "senders_refused", Severity: "page", State: "firing", Since: at.Add(-4 * time.Minute),
+			Name: "cause_unknown", Severity: "page", State: "firing", Since: at.Add(-4 * time.Minute),
 			Summary: "5.5 % of the requests of senders are refused with 503.",
 			Next:    "Look at which answers senders get and at the stage that they name: buffer_full and buffer_unavailable are the buffer's, memory_spent is the memory limit's, tenant_unknown the directory's.",
-			Evidence: []Evidence{
+			Evidence: []alarm.Evidence{
 				{Name: "refused_share", Value: 0.055, Text: "5.5 % of the requests of senders are answered 503"},
 				{Name: "answer_buffer_full", Value: 37, Text: "37 per second are answered buffer_full"},
 				{Name: "buffer_share", Value: 0.973, Text: "97.3 % of the buffer is taken"},
 			},
-			Symptoms: []string{"backlog_growing", "buffer_nearly_full", "oldest_unsent", "drain_never"},
+			Symptoms: []string{"backlog_growing", "buffer_nearly_full", "backlog_old", "never_drains"},
 		},
 		{
-			Name: "vmstorage_disk_low", Severity: "ticket", Node: nightStorages[2], State: "pending", Since: at.Add(-20 * time.Second),
+			Name: "vmstorage_read_only", Severity: "ticket", Node: nightStorages[2], State: "pending", Since: at.Add(-20 * time.Second),
 			Summary: "vmstorage 10.20.2.23:8482 has 4.1 % of its disk left.",
 		},
 		{
@@ -268,14 +270,14 @@ func storagesDeadNight(at time.Time) *night {
 		v.Notes = []string{"its metrics cannot be read: connection refused"}
 	}
 	n.alarms = []Alarm{{
-		Name: "vmstorages_gone", Severity: "page", State: "firing", Since: at.Add(-2*time.Minute - 20*time.Second),
+		Name: "vmstorage_unreachable", Severity: "page", State: "firing", Since: at.Add(-2*time.Minute - 20*time.Second),
 		Summary: "All 4 vmstorages are away: no vminsert reaches any of them.",
 		Next:    "Bring the vmstorages back; vminserts hang meanwhile, which is no fault of theirs, and go on by themselves.",
-		Evidence: []Evidence{
+		Evidence: []alarm.Evidence{
 			{Name: "vmstorages", Value: 4, Text: "0 of 4 vmstorages answer: connection refused"},
 			{Name: "reachable", Value: 0, Text: "10.20.1.11:8480, 10.20.1.12:8480, 10.20.1.13:8480 reach 0 of 4 vmstorages"},
-			{Name: "pending", Value: 29.1e6, Unit: "bytes pending at each vminsert"},
-			{Name: "sent", Value: 0, Unit: "samples/s"},
+			{Name: "pending", Value: 29.1e6, Text: "27.8 MiB wait in each vminsert"},
+			{Name: "sent", Value: 0, Text: "0 samples/s are taken"},
 		},
 		Symptoms: []string{"backlog_growing", "oldest_unsent", "not_settling", "canary_not_seen"},
 	}}
@@ -294,10 +296,10 @@ func revertedNight(at time.Time) *night {
 	n.set(`ingestgw_memory_budget_bytes{budget="requests"}`, 0.6e9)
 	n.set(`ingestgw_memory_budget_bytes{budget="read_ahead"}`, 150e6)
 	n.alarms = []Alarm{{
-		Name: "memory_reverted", Severity: "ticket", State: "firing", Since: at.Add(-95 * time.Second),
+		Name: "own_memory_change_reverted", Severity: "ticket", State: "firing", Since: at.Add(-95 * time.Second),
 		Summary: "A memory limit of 640 MiB, set live, made garbage collection cost 58 % of our CPU for 30 s: GOGC=100 and 2 GiB are in force again.",
 		Next:    "Choose a higher GOGC or limit (PUT /api/v1/memory), or leave what is in force; what is configured holds again after a restart.",
-		Evidence: []Evidence{
+		Evidence: []alarm.Evidence{
 			{Name: "gc_share", Value: 0.58, Text: "58 % of our CPU went into garbage collection, at most 25 % may (INGESTGW_MEMORY_GC_MAX_SHARE)"},
 			{Name: "refused_limit", Value: 640 << 20, Text: "the limit was 640 MiB, and 1.14 GiB was live"},
 			{Name: "set_by", Text: "set by unix socket, uid 1000, pid 48211"},
@@ -330,7 +332,7 @@ func floodNight(at time.Time) *night {
 		Name: "tenant_flood", Severity: "ticket", State: "firing", Since: at.Add(-8 * time.Minute),
 		Summary: "1 tenant sends more than it may: 1.24 M samples/s are refused and 158 k samples/s wait apart, most of them of 4294967295:12.",
 		Next:    "Talk to the tenants named, or change their plans; what they send too much is refused or waits apart, and harms no other.",
-		Evidence: []Evidence{
+		Evidence: []alarm.Evidence{
 			{Name: "flooding", Value: 1, Text: "1 of 20 123 tenants is above its plan"},
 			{Name: "top", Value: 1.4e6, Text: "4294967295:12: 1.4 M samples/s offered, 120 k are in its plan"},
 			{Name: "refused_share", Value: 0.78, Text: "78 % of all samples offered are refused by the limits of their tenants"},

@@ -19,7 +19,7 @@ import (
 var files embed.FS
 
 // sections are the parts of page.html that events replace.
-var sections = []string{"verdict", "alarms", "backlog", "stages", "nodes", "lanes", "partitions", "tenants", "memory"}
+var sections = []string{"verdict", "now", "alarms", "backlog", "stages", "nodes", "lanes", "partitions", "tenants", "memory"}
 
 const (
 	// rows is how many rows of a table the page shows; the API has all.
@@ -46,15 +46,26 @@ var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 // A pageView is what page.html shows.
 type pageView struct {
 	Status
+	// Waiting is what waits, in short.
+	Waiting string
 	// Announce is the verdict without figures, for those who hear the page.
 	Announce string
 	// Firing are alarms that are or may come to be, Over those that have resolved.
-	Firing, Over []Alarm
+	Firing, Over []alarmView
 	// MoreNodes and MorePartitions are how many rows are left out.
 	MoreNodes, MorePartitions int
 	History                   []historyRow
 	// HasToken says whether there is a token of operators, without which browsers can change nothing.
 	HasToken bool
+}
+
+// An alarmView is an alarm as the page shows it.
+type alarmView struct {
+	Alarm
+	// Ago is how long it has been in its state, roughly, so that it does not change with every event.
+	Ago string
+	// Told says that the verdict has its summary and next step already.
+	Told bool
 }
 
 // A historyRow is one row of the table of history.
@@ -66,13 +77,15 @@ type historyRow struct {
 // pageOf arranges a status for the page.
 func pageOf(st Status) *pageView {
 	v := &pageView{Status: st}
-	v.Announce = announce(&v.Status)
+	v.Announce, v.Waiting = announce(&v.Status), v.waiting()
 	for _, a := range v.Alarms {
+		shown := alarmView{Alarm: a, Ago: roughly(st.At.Sub(a.Since))}
 		if a.State == alarm.Resolved {
-			v.Over = append(v.Over, a)
-		} else {
-			v.Firing = append(v.Firing, a)
+			v.Over = append(v.Over, shown)
+			continue
 		}
+		shown.Told = len(v.Firing) == 0 && a.Summary == st.Verdict.Why && a.Next == st.Verdict.Next
+		v.Firing = append(v.Firing, shown)
 	}
 	v.MoreNodes = max(0, len(v.Nodes)-rows)
 	v.Nodes = v.Nodes[:len(v.Nodes)-v.MoreNodes]

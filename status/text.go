@@ -12,6 +12,14 @@ const nothing = spoken.Nothing
 // lasting says a time in seconds.
 func lasting(n Number) string { return spoken.Lasting(float64(n)) }
 
+// roughly says a time in steps of minutes.
+func roughly(d time.Duration) string {
+	if d < time.Minute {
+		return "less than a minute"
+	}
+	return lasting(Number(d.Truncate(time.Minute).Seconds()))
+}
+
 // size says bytes.
 func size(n Number) string { return spoken.Size(float64(n)) }
 

@@ -8,24 +8,30 @@
   const words = { well: "Well", look: "Look at it", trouble: "Trouble", unknown: "Not known yet" };
   const name = document.title.replace(/^.*? – /, "");
 
-  // follow keeps the sections as the server has them.
+  // follow keeps the sections as the server has them. What the browser gives up for good, such as an answer of a proxy while the
+  // server starts, is tried again.
   function follow() {
     let heard = Date.now();
-    const source = new EventSource("/api/v1/events");
-    source.addEventListener("page", (event) => {
-      heard = Date.now();
-      say("Live", false);
-      show(JSON.parse(event.data));
-    });
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) {
-        say("Not live: the server serves no more pages. Load again by hand.", true);
-      }
-    };
+    let source = null;
+    function listen() {
+      source = new EventSource("/api/v1/events");
+      source.addEventListener("page", (event) => {
+        heard = Date.now();
+        say("Live", false);
+        show(JSON.parse(event.data));
+      });
+      source.onerror = () => {
+        say("Not live: trying again", true);
+        if (source.readyState === EventSource.CLOSED) {
+          setTimeout(listen, 10000);
+        }
+      };
+    }
+    listen();
     setInterval(() => {
       const seconds = Math.round((Date.now() - heard) / 1000);
-      if (seconds > 10 && source.readyState !== EventSource.CLOSED) {
-        say(`No answer for ${seconds} s: all below is as old`, true);
+      if (seconds > 10) {
+        say(`Not live: all below is ${lasting(seconds)} old`, true);
       }
     }, 1000);
   }
@@ -54,6 +60,10 @@
   function show(news) {
     for (const [section, html] of Object.entries(news.sections)) {
       const place = document.querySelector(`[data-live="${section}"]`);
+      if (place === null) {
+        say("Another version runs now: load again", true);
+        continue;
+      }
       replace(place, html);
     }
     const announce = byId("announce");
@@ -96,17 +106,20 @@
   const charts = [
     { title: "Age of the oldest sample not sent", format: lasting, steps: times, lines: [["backlog_seconds", "age"]] },
     { title: "Bytes not sent", format: bytes, steps: powers, lines: [["backlog_bytes", "bytes"]] },
-    { title: "Samples per second, and requests refused", format: plain, lines: [["samples_in", "in"], ["samples_out", "out"], ["refused", "refused"]] },
+    { title: "Samples per second", format: plain, lines: [["samples_in", "in"], ["samples_out", "out"]] },
+    { title: "Requests refused per second", format: plain, lines: [["refused", "refused"]] },
     { title: "Garbage collection of the CPU used", format: percent, lines: [["gc_share", "share"]] },
     { title: "Memory of this process", format: bytes, steps: powers, lines: [["memory_bytes", "resident"]] },
   ];
-  const dashes = [[], [8, 4], [2, 3]];
+  // pointed writes what is pointed at, or else what is newest.
+  const pointed = (format) => (u, value, line, at) => format(at == null ? u.data[line][u.data[line].length - 1] : value);
+  const dashes = [[], [8, 4]];
 
   function options(chart, width) {
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(name).trim();
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
-    const lineColors = [color("--first"), color("--second"), color("--trouble")];
+    const lineColors = [color("--first"), color("--second")];
     return {
       width,
       height: 190,
@@ -117,15 +130,20 @@
         { ...axis, size: 70, ...(chart.steps && { incrs: chart.steps }), values: (u, ticks) => ticks.map(chart.format) },
       ],
       series: [
-        { label: "UTC", value: (u, t) => (t == null ? "–" : new Date(t * 1000).toISOString().slice(11, 19)) },
-        ...chart.lines.map(([, label], i) => ({ label, stroke: lineColors[i], width: 2, dash: dashes[i], value: (u, v) => chart.format(v), points: { show: false } })),
+        { label: "UTC", value: pointed((t) => new Date(t * 1000).toISOString().slice(11, 19)) },
+        ...chart.lines.map(([, label], i) => ({ label, stroke: lineColors[i], width: 2, dash: dashes[i], value: pointed(chart.format), points: { show: false } })),
       ],
     };
   }
 
+  const values = (chart, history) => [history.at, ...chart.lines.map(([key]) => history[key])];
+  const heard = (chart, history) => `${chart.title}: ${spoken(chart, history)}. The table below has the figures.`;
+
   // draw puts the charts there, or makes them anew: when colours or the width change.
+  let drawn = [];
   function draw(history) {
     const place = byId("charts");
+    drawn.forEach((plot) => plot.destroy());
     place.replaceChildren();
     const canvases = charts.map((chart) => {
       const figure = document.createElement("figure");
@@ -133,14 +151,20 @@
       const canvas = document.createElement("div");
       caption.textContent = chart.title;
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${chart.title}: ${spoken(chart, history)}. The table below has the figures.`);
+      canvas.setAttribute("aria-label", heard(chart, history));
       figure.append(caption, canvas);
       place.append(figure);
       return canvas;
     });
     // Only now all are there, and have their width.
+    drawn = charts.map((chart, i) => new uPlot(options(chart, canvases[i].clientWidth), values(chart, history), canvases[i]));
+  }
+
+  // renew gives the charts that are there what is newer.
+  function renew(history) {
     charts.forEach((chart, i) => {
-      new uPlot(options(chart, canvases[i].clientWidth), [history.at, ...chart.lines.map(([key]) => history[key])], canvases[i]);
+      drawn[i].setData(values(chart, history));
+      drawn[i].root.parentElement.setAttribute("aria-label", heard(chart, history));
     });
   }
 
@@ -167,7 +191,11 @@
       const answer = await fetch("/api/v1/history?points=720");
       if (answer.ok) {
         history = await answer.json();
-        redraw();
+        if (drawn.length > 0) {
+          renew(history);
+        } else {
+          redraw();
+        }
       }
     } catch {
       // The line at the top says that nothing is heard.
