@@ -85,6 +85,9 @@ func (s *Server) listVitals() []NodeVitals {
 	return nil
 }
 
+// Process tells processes apart for people, such as "ingestgw-0".
+func (s *Server) Process() string { return s.process }
+
 // processName tells processes apart.
 func processName() string {
 	host, err := os.Hostname()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/alarm/notify"
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
@@ -41,6 +42,7 @@ type config struct {
 	Forward   forward.Config
 	Memory    memory.Config
 	Alarm     alarm.Config
+	Notify    notify.Config
 	Admin     status.Config
 	Log       logs.Config
 	Shutdown  shutdownConfig
@@ -62,6 +64,7 @@ func (c *config) groups() []settings.Group {
 		{Prefix: "FORWARD", Title: "Forwarding", Config: &c.Forward},
 		{Prefix: "MEMORY", Title: "Memory", Config: &c.Memory},
 		{Prefix: "ALARM", Title: "Alarms", Config: &c.Alarm},
+		{Prefix: "ALARM", Title: "Telling of alarms", Config: &c.Notify},
 		{Prefix: "ADMIN", Title: "Operators", Config: &c.Admin},
 		{Prefix: "LOG", Title: "Logs", Config: &c.Log},
 		{Prefix: "SHUTDOWN", Title: "Stopping", Config: &c.Shutdown},

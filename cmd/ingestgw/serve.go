@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/alarm/notify"
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
@@ -48,12 +49,13 @@ type gateway struct {
 	sending *part       // of forward
 	minding *part       // of memory
 	alarmed *part       // of alarm
+	telling *part       // of alarm/notify
 	sources alarm.Sources
 	ended   chan error // one per part, when it has ended
 }
 
 // parts is how many there are at most.
-const parts = 6
+const parts = 7
 
 // serve runs the gateway until ctx ends or a part of it fails, and stops it. What can be read anew is read anew for each value that
 // reload gets. nil means that it was asked to stop and has stopped in good order.
@@ -116,7 +118,9 @@ func (g *gateway) start(cfg *config) error {
 			return err
 		}
 	}
-	g.startAlarms(cfg, reg)
+	if err := g.startAlarms(cfg, reg); err != nil {
+		return err
+	}
 	g.status.SetReady(true)
 	g.log.Info("ready")
 	return nil
@@ -202,12 +206,18 @@ func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus
 	return nil
 }
 
-// startAlarms looks for what is wrong from now on, in what the other parts show.
-func (g *gateway) startAlarms(cfg *config, reg *prometheus.Registry) {
+// startAlarms looks for what is wrong from now on, in what the other parts show, and tells people.
+func (g *gateway) startAlarms(cfg *config, reg *prometheus.Registry) error {
+	notifier, err := notify.New(cfg.Notify, g.status.Process(), g.log, reg)
+	if err != nil {
+		return fmt.Errorf("prepare telling of alarms: %w", err)
+	}
 	g.sources.Metrics = reg
 	watch := alarm.New(cfg.Alarm, g.sources, g.log, reg)
 	g.status.SetAlarms(watch.Alarms)
-	g.alarmed = launch("alarms", g.ended, func(ctx context.Context) error { return watch.Run(ctx, func([]alarm.Alarm) {}) })
+	g.telling = launch("telling of alarms", g.ended, notifier.Run)
+	g.alarmed = launch("alarms", g.ended, func(ctx context.Context) error { return watch.Run(ctx, notifier.Update) })
+	return nil
 }
 
 // stop stops what start has started. An error says what was not done in time and was cut off; nothing acknowledged is lost then,
@@ -245,6 +255,7 @@ func (g *gateway) stop(s schedule) error {
 	}
 	if g.alarmed != nil {
 		step(s.closed, "stop looking for what is wrong", g.alarmed.end)
+		step(s.closed, "stop telling of alarms", g.telling.end)
 	}
 	if g.minding != nil {
 		step(s.closed, "stop minding memory", g.minding.end)
