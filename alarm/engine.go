@@ -61,9 +61,9 @@ func (e *Engine) scaled(d time.Duration) time.Duration { return time.Duration(fl
 // Step takes what is read now and returns all alarms: pending, firing, and those that have resolved in the last ShowResolved. Firing ones come
 // first, of these pages.
 func (e *Engine) Step(r *Readings) []Alarm {
+	e.forget(r.At)
 	e.seeSymptoms(r)
 	e.seeCauses(r)
-	e.forget(r.At)
 	e.explain(r)
 	e.age(r.At)
 	return e.list()
@@ -133,16 +133,25 @@ func (e *Engine) collapse(r *Readings, rule *Rule, found []Finding) []Finding {
 // isCovered says whether s follows from something else that is seen now, or that is firing.
 func (e *Engine) isCovered(s sight, all []sight, now time.Time) bool {
 	for _, other := range all {
-		if other.rule != s.rule && other.rule.covers(other.Node, s.rule, s.Node) {
+		if other.rule.isBehind(other.Node, s) {
 			return true
 		}
 	}
 	for key, st := range e.states {
-		if st.rule != nil && st.rule != s.rule && st.active(now, e) && st.rule.covers(key.Node, s.rule, s.Node) {
+		if st.rule != nil && st.active(now, e) && st.rule.isBehind(key.Node, s) {
 			return true
 		}
 	}
 	return false
+}
+
+// isBehind says whether a finding of r about node is the reason for s, or makes s, as a last resort, needless.
+func (r *Rule) isBehind(node string, s sight) bool {
+	if r == s.rule {
+		return false
+	}
+	needless := s.rule.Last && !r.Last && slices.ContainsFunc(s.rule.Explains, func(sign string) bool { return slices.Contains(r.Explains, sign) })
+	return needless || r.covers(node, s.rule, s.Node)
 }
 
 // active says whether it is told, or was seen so shortly ago that it may be.

@@ -56,7 +56,7 @@ func ownCauses() []Rule {
 		{Name: "own_gc", Severity: Ticket, After: 20 * time.Second, Until: time.Minute, Explains: heldOrRefused,
 			Covers: []string{"own_cpu", network}, Find: one(ownGC)},
 		{Name: "own_cpu", Severity: Ticket, After: time.Minute, Until: time.Minute, Explains: heldOrRefused, Last: true,
-			Covers: []string{network}, Find: one(ownCPU)},
+			Covers: []string{network, "offered_load_up", "capacity_down"}, Find: one(ownCPU)},
 		{Name: "samples_lost", Severity: Page, After: 0, Until: 10 * time.Minute, Find: one(samplesLost)},
 		{Name: "partition_on_hold", Severity: Page, After: 10 * time.Second, Until: 30 * time.Second, Explains: heldOrRefused, Find: one(onHold)},
 		{Name: "settled_by_clock", Severity: Ticket, After: 5 * time.Minute, Until: time.Minute, Explains: []string{notSettling}, Find: one(byClock)},
