@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/internal/credentials"
 )
 
 // postOnce posts an alarm to the one target of cfg.
@@ -116,9 +118,9 @@ func TestNothingSecretIsLoggedOrCounted(t *testing.T) {
 	defer redirect.Close()
 	away := httptest.NewServer(nil)
 	away.Close()
-	for _, url := range []string{echo.URL, redirect.URL, away.URL} {
+	for _, target := range []string{echo.URL, redirect.URL, away.URL} {
 		for _, user := range []string{"", "hunter2@", "me:hunter2@"} {
-			base := strings.Replace(url, "//", "//"+user, 1) + "/s3cretpath"
+			base := strings.Replace(target, "//", "//"+user, 1) + "/s3cretpath"
 			cfg := config(t, base)
 			cfg.WebhookURL.URL = parse(t, base+"?s3cretquery=1")
 			cfg.AlertmanagerTokenFile, cfg.WebhookTokenFile = written(t, "t0ken"), written(t, "t0ken")
@@ -167,6 +169,35 @@ func TestAnAnswerSaysWhy(t *testing.T) {
 	err := postOnce(t, config(t, server.URL))
 	if err == nil || !strings.Contains(err.Error(), `status 400, "start time must be before end time!`) || len(err.Error()) > 300 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// FuzzExcerpt looks for an answer that makes a line of the log long, or shows what we have sent.
+func FuzzExcerpt(f *testing.F) {
+	const path = "/services/T0000/B0000/s3cret"
+	f.Add("no such hook: "+path, 1)
+	f.Add(" "+path+"\n", 4*maxAnswer)
+	f.Add("\xff\x00", 100)
+	bearer := credentials.Secret("", "", nil)
+	p := &poster{url: &url.URL{Scheme: "http", Host: "h", Path: path}, user: url.UserPassword("me", "hunter2"), bearer: bearer}
+	f.Fuzz(func(t *testing.T, text string, times int) {
+		if text == "" {
+			return
+		}
+		answer := strings.Repeat(text, min(max(times, 1), maxAnswer/len(text)+1))
+		got := p.excerpt([]byte(answer[:min(len(answer), maxAnswer)]))
+		if strings.Contains(got, "s3cret") && !strings.Contains(strings.ReplaceAll(answer, path, ""), "s3cret") || strings.Contains(got, "hunter2") ||
+			strings.ContainsAny(got, "\n\r") || len(got) > 10*maxShown {
+			t.Errorf("%q is shown as %s", answer, got)
+		}
+	})
+}
+
+func TestAnAnswerThatIsCutWithinASecretShowsNoPart(t *testing.T) {
+	path := "/" + strings.Repeat("s3cret", 20)
+	p := &poster{url: &url.URL{Scheme: "http", Host: "h", Path: path}, bearer: credentials.Secret("", "", nil)}
+	if got := p.excerpt([]byte(strings.Repeat(path, maxAnswer)[:maxAnswer])); got == "" || strings.Contains(got, "s3") {
+		t.Errorf("shown is %s", got)
 	}
 }
 
