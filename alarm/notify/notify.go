@@ -34,8 +34,9 @@ type report struct {
 	alarms []alarm.Alarm // those that fire or have resolved
 }
 
-// mostApart bounds what is believed of the time between two Updates, as a process may stand still in between.
-const mostApart = 15 * time.Second
+// mostApart bounds what is believed of the time between two Updates, as a process may stand still in between: the most that
+// INGESTGW_ALARM_EVERY may be.
+const mostApart = 30 * time.Second
 
 // New reads the files that cfg names. process is the name of this one, for people. A Notifier without targets is well, and does
 // nothing.
