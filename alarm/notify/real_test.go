@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -67,17 +68,42 @@ func TestASeverityThatRisesNotifiesAgainAndTheLesserAlertEnds(t *testing.T) {
 		t.Skip("needs an Alertmanager")
 	}
 	t.Parallel()
-	people := newPeople(t)
-	am := stack.Start(t, stack.AlertmanagerSpec("alertmanager", people.route()))
-	p := startProcess(t, 0, am.URL())
-	p.sees(now("a", alarm.Ticket, 1))
-	until(t, "people hear of the ticket", func() bool { return slices.Equal(people.about("a"), []string{"firing"}) })
-	p.sees(now("a", alarm.Page, 1))
-	until(t, "the alert of the lesser severity has ended", func() bool { return strings.Contains(strings.Join(people.alerts("a"), " "), "resolved") })
-	want := []string{"ticket firing", "page firing, ticket firing", "page firing, ticket resolved"}
-	if got := people.alerts("a"); !slices.Equal(got, want) {
-		t.Errorf("people hear %q, want %q", got, want)
+	for name, c := range map[string]struct {
+		rules string
+		want  []string
+	}{
+		"as it is":  {"", []string{"ticket firing", "page firing, ticket firing", "page firing, ticket resolved"}},
+		"inhibited": {inhibitRules(t), []string{"ticket firing", "page firing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			people := newPeople(t)
+			am := stack.Start(t, stack.AlertmanagerSpec("alertmanager", people.route()+c.rules))
+			p := startProcess(t, 0, am.URL())
+			p.sees(now("a", alarm.Ticket, 1))
+			until(t, "people hear of the ticket", func() bool { return len(people.alerts("a")) == 1 })
+			p.sees(now("a", alarm.Page, 1))
+			until(t, "people hear of the page and all that follows", func() bool { return len(people.alerts("a")) >= len(c.want) })
+			if got := people.alerts("a"); !slices.Equal(got, c.want) {
+				t.Errorf("people hear %q, want %q", got, c.want)
+			}
+		})
 	}
+}
+
+// inhibitRules are those that FORMAT.md recommends.
+func inhibitRules(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	rules, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("FORMAT.md has no rules")
+	}
+	return rules
 }
 
 // now is an alarm that was first seen now. What has begun long ago, an Alertmanager tells without waiting for others of its group.
