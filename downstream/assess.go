@@ -98,7 +98,8 @@ func (t *record) vitals(now time.Time, usual func(*Reading) time.Duration) Vital
 		Health: cmp.Or(t.health, HealthUnpolled), Since: t.healthyAt,
 		FailingSince: t.FailingSince, FailedPolls: t.FailedPolls,
 		Age: Unknown(), PageSeconds: Unknown(), PageBytes: Unknown(), Interval: Figure(t.Interval.Seconds()),
-		Jumping: t.Jumping,
+		ClockAhead: Unknown(),
+		Jumping:    t.Jumping,
 	}
 	if t.Err != nil {
 		text := t.Err.Error()
@@ -117,6 +118,7 @@ func (t *record) vitals(now time.Time, usual func(*Reading) time.Duration) Vital
 		v.Version, v.Start = versionOf(r.Version), startOfProcess(r.Start)
 		if now.Sub(r.Ended) <= StaleAfter+2*usual(r) {
 			s = newStretch(t.past, r)
+			v.ClockAhead = r.clock.figure()
 		}
 	}
 	s.assess(&v)

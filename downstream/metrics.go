@@ -2,7 +2,7 @@ package downstream
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// watchMetrics are a Watch's own metrics. Series of a target go when it does.
+// watchMetrics are a Watch's own metrics. Series of a server go when it does.
 type watchMetrics struct {
 	up       *prometheus.GaugeVec
 	failures *prometheus.CounterVec
@@ -14,20 +14,20 @@ type watchMetrics struct {
 }
 
 func newWatchMetrics(reg prometheus.Registerer) *watchMetrics {
-	labels := []string{"kind", "target"}
+	labels := []string{"server", "kind"}
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ingestgw_downstream_" + name, Help: help}, labels)
 		reg.MustRegister(v)
 		return v
 	}
 	m := &watchMetrics{
-		up: gauge("target_up", "Whether the last poll of the metrics of this vminsert or vmstorage was good (1) or failed (0)."),
+		up: gauge("up", "Whether the last poll of the metrics of this vminsert or vmstorage was good (1) or failed (0)."),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ingestgw_downstream_poll_failures_total",
 			Help: "Polls of the metrics of this vminsert or vmstorage that failed.",
 		}, labels),
-		restarts: gauge("target_restarts", "How often another process than before answered at this address since it is watched."),
-		jumping: gauge("target_jumping", "Whether several processes seem to answer at this address (1), as behind a Service or proxy. "+
+		restarts: gauge("restarts", "How often another process than before answered at this address since it is watched."),
+		jumping: gauge("jumping", "Whether several processes seem to answer at this address (1), as behind a Service or proxy. "+
 			"Give each its own address."),
 		bytes:    gauge("page_bytes", "Size of the last page of metrics read from this vminsert or vmstorage."),
 		seconds:  gauge("page_seconds", "How long it took to read the last page of metrics from this vminsert or vmstorage."),
@@ -38,7 +38,7 @@ func newWatchMetrics(reg prometheus.Registerer) *watchMetrics {
 }
 
 func (m *watchMetrics) note(t *Target) {
-	labels := []string{string(t.Kind), t.Endpoint.String()}
+	labels := []string{t.Endpoint.String(), string(t.Kind)}
 	failures := m.failures.WithLabelValues(labels...)
 	m.restarts.WithLabelValues(labels...).Set(float64(t.Restarts))
 	m.jumping.WithLabelValues(labels...).Set(oneIf(t.Jumping))
@@ -53,7 +53,7 @@ func (m *watchMetrics) note(t *Target) {
 }
 
 func (m *watchMetrics) forget(kind Kind, ep Endpoint) {
-	labels := []string{string(kind), ep.String()}
+	labels := []string{ep.String(), string(kind)}
 	m.failures.DeleteLabelValues(labels...)
 	for _, v := range []*prometheus.GaugeVec{m.up, m.restarts, m.jumping, m.bytes, m.seconds, m.interval} {
 		v.DeleteLabelValues(labels...)

@@ -45,6 +45,7 @@ func (c *Client) read(ctx context.Context, ep Endpoint, kind Kind, rd *reader) (
 	if err != nil {
 		return nil, fmt.Errorf("read metrics of %s %s: %w", kind, ep, err)
 	}
+	headed := time.Now()
 	defer resp.Body.Close()
 	if err := checkStatus(resp); err != nil {
 		return nil, fmt.Errorf("read metrics of %s %s: %w", kind, ep, err)
@@ -63,6 +64,7 @@ func (c *Client) read(ctx context.Context, ep Endpoint, kind Kind, rd *reader) (
 		return nil, fmt.Errorf("read metrics of %s %s: %w", kind, ep, err)
 	}
 	r.Begun, r.Ended = begun, time.Now()
+	r.clock = clockOf(resp.Header, begun, headed)
 	return r, nil
 }
 

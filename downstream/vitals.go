@@ -62,6 +62,10 @@ type Vitals struct {
 	// when the page was read [vm_app_uptime_seconds], by its own clock.
 	Start  time.Time `json:"start,omitzero"`
 	Uptime Figure    `json:"uptime_seconds"`
+	// ClockAhead is by how many seconds the server's clock is ahead of ours, below 0 when it is behind [the answer's header Date]. It is
+	// told in whole seconds, so less than 1.5 s and the time until the answer came are taken for 0. Unknown without that header, or when the
+	// answer came through a proxy or a cache that says so.
+	ClockAhead Figure `json:"clock_ahead_seconds"`
 	// Restarts counts how often another process than before was met here within the last RestartMemory; LastRestart is when it was
 	// last seen. Several restarts between two good polls count once. When Jumping, several processes answer at this address, as behind a
 	// Service: then Restarts means nothing, and no rate is known for long.

@@ -58,6 +58,9 @@ func TestVitalsOfRealServers(t *testing.T) {
 				t.Errorf("GC %v, rows %v, requests %v, rows at vmstorage %v, free disk %v", v.CPU.GCShare, v.Insert.Rows, v.Insert.Requests,
 					s.Storage.Rows, s.Storage.FreeDisk)
 			}
+			if v.ClockAhead != 0 || s.ClockAhead != 0 {
+				t.Errorf("the clocks of servers on this machine are %v and %v s ahead of its own", v.ClockAhead, s.ClockAhead)
+			}
 			views := Storages([]Vitals{v, s})
 			if len(views) != 1 || views[0].Own == nil || views[0].Seen != 1 || views[0].Unreachable != 0 {
 				t.Errorf("the storage is seen as %+v", views)

@@ -37,6 +37,8 @@ func vitalGauges() []gauge {
 	return []gauge{
 		newGauge("read_age_seconds", "How long ago the metrics of this server were last read. All other figures of it are as old.",
 			func(v *Vitals) Figure { return v.Age }),
+		newGauge("clock_ahead_seconds", "By how many seconds the clock of this server is ahead of ours, below 0 when it is behind. Less than 1.5 s counts as 0.",
+			func(v *Vitals) Figure { return v.ClockAhead }),
 		newGauge("cpu_cores_used", "Cores that this server uses.", func(v *Vitals) Figure { return v.CPU.Used }),
 		newGauge("cpu_cores_available", "Cores that this server may use.", func(v *Vitals) Figure { return v.CPU.Available }),
 		newGauge("cpu_short", "Whether this server is short of CPU (1) or not (0).", shortness),

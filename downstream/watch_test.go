@@ -205,7 +205,7 @@ func TestStoragesAreThoseThatVMInsertNames(t *testing.T) {
 		if len(got) != 3 {
 			t.Errorf("%d storages", len(got))
 		}
-		if up := counted(t, reg, "ingestgw_downstream_target_up"); up != 3 {
+		if up := counted(t, reg, "ingestgw_downstream_up"); up != 3 {
 			t.Errorf("%v targets are up, want 3", up)
 		}
 	})
@@ -369,7 +369,7 @@ func TestNodeOffTheListIsForgottenAtOnce(t *testing.T) {
 		if n := w.State().Nodes["10.0.0.2:8480"].Polls; n <= kept {
 			t.Error("the other is not polled any more")
 		}
-		if up := counted(t, reg, "ingestgw_downstream_target_up"); up != 1 {
+		if up := counted(t, reg, "ingestgw_downstream_up"); up != 1 {
 			t.Errorf("%v targets shown as up, want 1", up)
 		}
 	})

@@ -604,7 +604,7 @@ func TestSeveralProcessesBehindOneAddress(t *testing.T) {
 		off := st.post("n0", "s0")
 		time.Sleep(70 * second)
 		st.wantSettled(off, 74*second, 80*second)
-		if st.metric("ingestgw_forward_settle_mode", "time") != 1 || st.metric("ingestgw_downstream_target_jumping", "") != 1 {
+		if st.metric("ingestgw_forward_settle_mode", "time") != 1 || st.metric("ingestgw_downstream_jumping", "") != 1 {
 			t.Error("not shown")
 		}
 		if n := st.logs.count("several vminserts answer at 10.0.0.0:8480"); n != 1 {
@@ -842,7 +842,7 @@ func TestTimeAsksForTheClock(t *testing.T) {
 		off := st.post("n0", "s0")
 		time.Sleep(2 * time.Minute)
 		st.wantSettled(off, 60*second, 61*second)
-		if n := st.metric("ingestgw_downstream_target_up", ""); n != 0 {
+		if n := st.metric("ingestgw_downstream_up", ""); n != 0 {
 			t.Errorf("%v targets are watched", n)
 		}
 	})
