@@ -272,6 +272,22 @@ func TestTheAgeOfAJamOutlivesTheProcess(t *testing.T) {
 	})
 }
 
+// An age of a few seconds would say that all is well, when nothing is known.
+func TestAPathOfWhichNothingCouldBeReadHasNoAgeAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, 1, 1)
+		s.nodes[0].keeps = true
+		s.start()
+		defer s.stop()
+		if got := ages(s.after(26 * time.Second)); got[node0] != -1 || got["buffer"] != 5 {
+			t.Errorf("after 26 s: %v", got)
+		}
+		if got := ages(s.after(10 * time.Second)); got[node0] != 35 {
+			t.Errorf("after 36 s: %v", got)
+		}
+	})
+}
+
 // Its samples carry timestamps that are still to come, so they would be the freshest for an hour.
 func TestSamplesOfAProcessWithAFastClockDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

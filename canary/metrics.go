@@ -25,7 +25,8 @@ func newMetrics(c *Canary, reg prometheus.Registerer) *metrics {
 			"the read path is at fault.", "vmselect"),
 		leads: desc("leads", "1 in the process of the group that sends the canary, 0 in the others."),
 		age: desc("age_seconds", "Age of the freshest sample that can be read, of those sent through the buffer (path=\"buffer\") or to "+
-			"this vminsert (path=\"vminsert\"), at the best vmselect when it was last asked. None while no vmselect answers.", "path", "node"),
+			"this vminsert (path=\"vminsert\"), at the best vmselect when it was last asked. If none could ever be read, the time since the first was sent. None while no vmselect "+
+			"answers.", "path", "node"),
 		up: desc("vmselect_up", "Whether this vmselect has answered the last time (1) or not (0).", "vmselect"),
 		selectAge: desc("vmselect_age_seconds", "Age of the freshest sample of the canary that can be read at this vmselect, of all paths.",
 			"vmselect"),

@@ -63,8 +63,11 @@ type fakeNode struct {
 	status   int  // instead of 204
 	posts    int
 	inFlight int
-	most     int // of inFlight
+	most     int                                         // of inFlight
+	real     func(*http.Request) (*http.Response, error) // does it instead
 }
+
+var errRefused = errors.New("refused")
 
 // A fakeSelect is a vmselect.
 type fakeSelect struct {
@@ -136,7 +139,11 @@ func (s *scene) Nodes() []Node {
 	defer s.mu.Unlock()
 	var list []Node
 	for _, n := range s.nodes {
-		list = append(list, Node{Endpoint: n.ep, Do: n.Do})
+		do := n.Do
+		if n.real != nil {
+			do = n.real
+		}
+		list = append(list, Node{Endpoint: n.ep, Do: do})
 	}
 	return list
 }

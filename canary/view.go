@@ -10,6 +10,9 @@ import (
 	"github.com/ingestgw/ingestgw/downstream"
 )
 
+// patience is for how long nothing need be readable of a new path before that counts: less would look as if something were.
+const patience = 30 * time.Second
+
 // A View is what the canary has seen so far. Nothing in it changes any more.
 type View struct {
 	// Leads is whether this process probes. Where it does not, the rest is empty.
@@ -38,7 +41,7 @@ type Path struct {
 	// Readable is when the newest sample was written that can be read at the best vmselect of those that answer; zero while there is none.
 	Readable time.Time `json:"readable,omitzero"`
 	// Age is how old that was when it was read, in seconds. While nothing of the path could ever be read, it is the time from the first
-	// sample to the last reading: the truth is more. Unknown while no vmselect answers.
+	// sample to the last reading, once that is more than 30 s: the truth is more. Unknown before, and while no vmselect answers.
 	Age downstream.Figure `json:"age_seconds"`
 	// At is the same at each vmselect, in the order of View.Selects.
 	At []Sight `json:"at"`
@@ -139,13 +142,16 @@ func (t *term) viewPath(p *path, names []string) Path {
 // age is how old the freshest sample of the path was when the vmselect was asked last.
 func (s *source) age(p *path) downstream.Figure {
 	at := s.newest[p.key].at
-	if at.IsZero() {
+	never := at.IsZero()
+	if never {
 		at = p.begun
 	}
-	if !s.good || at.IsZero() || at.After(s.read) {
+	switch age := s.read.Sub(at); {
+	case !s.good || at.IsZero() || age < 0 || never && age < patience:
 		return downstream.Unknown()
+	default:
+		return downstream.Figure(age.Seconds())
 	}
-	return downstream.Figure(s.read.Sub(at).Seconds())
 }
 
 // lesser is the lesser of those that are known.
