@@ -92,8 +92,8 @@ func (c *check) loadCredentials() bool {
 		c.credentials, err = downstream.LoadCredentials(c.cfg.Forward.ClientConfig, c.log)
 		errs = append(errs, err)
 	}
-	if len(c.cfg.Check.Vmselect.URLs) > 0 {
-		c.anonymous, err = downstream.LoadCredentials(downstream.ClientConfig{TLS: c.cfg.Forward.TLS}, c.log)
+	if len(c.cfg.Vmselect.URLs) > 0 {
+		c.anonymous, err = selectCredentials(c.cfg, c.log)
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -101,6 +101,11 @@ func (c *check) loadCredentials() bool {
 		return false
 	}
 	return true
+}
+
+// selectCredentials are for vmselects: they get no more than what their URL holds.
+func selectCredentials(cfg *config, log *slog.Logger) (*downstream.Credentials, error) {
+	return downstream.LoadCredentials(downstream.ClientConfig{TLS: cfg.Forward.TLS}, log)
 }
 
 func (c *check) ok(what, format string, args ...any) { c.line("ok", what, format, args...) }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/golang/snappy"
 
+	"github.com/ingestgw/ingestgw/canary"
 	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/remotewrite"
 	"github.com/ingestgw/ingestgw/internal/settings"
@@ -60,7 +59,7 @@ func remoteWriteHeader() http.Header {
 func (c *check) checkSample(ctx context.Context, inserts []target) {
 	receives := c.running && c.cfg.Process.receives() && c.cfg.Access.Mode == access.ModePath
 	switch {
-	case len(c.cfg.Check.Vmselect.URLs) == 0:
+	case len(c.cfg.Vmselect.URLs) == 0:
 		c.ok("sample", "none is written, as INGESTGW_VMSELECT_URLS is empty")
 		return
 	case !receives && !c.cfg.Process.forwards():
@@ -88,7 +87,7 @@ func (c *check) checkSample(ctx context.Context, inserts []target) {
 // checkSelects looks at every vmselect, whether it deduplicates what it reads, and returns those that are one.
 func (c *check) checkSelects(ctx context.Context) []target {
 	var all []target
-	for _, ep := range c.resolve(ctx, "INGESTGW_VMSELECT_URLS", urlsOf(c.cfg.Check.Vmselect.URLs)) {
+	for _, ep := range c.resolve(ctx, "INGESTGW_VMSELECT_URLS", urlsOf(c.cfg.Vmselect.URLs)) {
 		t := target{Endpoint: ep, client: downstream.NewClient(ep, c.anonymous, 1)}
 		if c.checkSelect(ctx, t) {
 			all = append(all, t)
@@ -181,7 +180,7 @@ var errNoSample = errors.New("it answers, but shows no such sample")
 
 // export counts the samples of the probe. It shows them at once, where a query hides the last 30 seconds.
 func (c *check) export(ctx context.Context, vmselect target, p probe) (int, error) {
-	u := vmselect.exportURL(c.cfg)
+	u := canary.ExportURL(vmselect.Endpoint, c.cfg.Access.Default)
 	q := u.Query()
 	q.Set("match[]", p.selector())
 	q.Set("start", strconv.FormatInt(p.at.Add(-time.Minute).Unix(), 10))
@@ -197,29 +196,11 @@ func (c *check) export(ctx context.Context, vmselect target, p probe) (int, erro
 	return countSamples(answer)
 }
 
-// exportURL is where a vmselect exports. A path in its URL is taken for the one before /api/v1.
-func (t target) exportURL(c *config) *url.URL {
-	if t.Base.Path == "" || t.Base.Path == "/" {
-		return t.Base.JoinPath("select", c.Access.Default.String(), "prometheus/api/v1/export")
-	}
-	return t.Base.JoinPath("api/v1/export")
-}
-
-// countSamples counts in what /api/v1/export answers: one JSON object per line, each with some samples of a series.
+// countSamples counts in what /api/v1/export answers.
 func countSamples(answer []byte) (int, error) {
 	n := 0
-	lines := bufio.NewScanner(bytes.NewReader(answer))
-	for lines.Scan() {
-		var block struct {
-			Values []float64 `json:"values"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &block); err != nil {
-			return 0, fmt.Errorf("the answer is no export: %w", err)
-		}
-		n += len(block.Values)
-	}
-	if err := lines.Err(); err != nil {
-		return 0, fmt.Errorf("the answer is no export: %w", err)
+	if err := canary.ReadExport(bytes.NewReader(answer), func(s *canary.Series) { n += len(s.Timestamps) }); err != nil {
+		return 0, err
 	}
 	if n == 0 {
 		return 0, errNoSample

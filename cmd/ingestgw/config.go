@@ -12,6 +12,7 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
+	"github.com/ingestgw/ingestgw/canary"
 	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/ingest"
@@ -46,7 +47,8 @@ type config struct {
 	Admin     status.Config
 	Log       logs.Config
 	Shutdown  shutdownConfig
-	Check     checkConfig
+	Vmselect  vmselectConfig
+	Canary    canary.Config
 }
 
 // groups lists the components in the order in which data flows, and then what serves them all.
@@ -62,13 +64,14 @@ func (c *config) groups() []settings.Group {
 		{Prefix: "BUFFER", Title: "Buffer on disk", Config: &c.Disk},
 		{Prefix: "KAFKA", Title: "Buffer in Kafka", Config: &c.Kafka},
 		{Prefix: "FORWARD", Title: "Forwarding", Config: &c.Forward},
+		{Prefix: "VMSELECT", Title: "Reading back", Config: &c.Vmselect},
+		{Prefix: "CANARY", Title: "Canary", Config: &c.Canary},
 		{Prefix: "MEMORY", Title: "Memory", Config: &c.Memory},
 		{Prefix: "ALARM", Title: "Alarms", Config: &c.Alarm},
 		{Prefix: "ALARM", Title: "Telling of alarms", Config: &c.Notify},
 		{Prefix: "ADMIN", Title: "Operators", Config: &c.Admin},
 		{Prefix: "LOG", Title: "Logs", Config: &c.Log},
 		{Prefix: "SHUTDOWN", Title: "Stopping", Config: &c.Shutdown},
-		{Prefix: "", Title: "ingestgw check", Config: &c.Check},
 	}
 }
 
@@ -192,17 +195,15 @@ func (c shutdownConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// checkConfig is what only ingestgw check needs.
-type checkConfig struct {
-	Vmselect struct {
-		URLs settings.URLs `desc:"Base URLs of vmselects, such as http://vmselect-0:8481, separated by commas. ingestgw check writes one sample and reads it back from each of them. Empty: it does not."`
-	}
+// vmselectConfig says where samples can be read, for the canary and for ingestgw check.
+type vmselectConfig struct {
+	URLs settings.URLs `desc:"Base URLs of vmselects, such as http://vmselect-0:8481, separated by commas; every address of a name is one by itself. From each of them the samples of the canary are read back, and the one that ingestgw check writes. Empty: neither writes any."`
 }
 
 // Validate says everything that is wrong with the settings.
-func (c checkConfig) Validate() error {
+func (c vmselectConfig) Validate() error {
 	var errs []error
-	for _, u := range c.Vmselect.URLs {
+	for _, u := range c.URLs {
 		if err := downstream.CheckURL(u.URL); err != nil {
 			errs = append(errs, fmt.Errorf("INGESTGW_VMSELECT_URLS: %w", err))
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
+	"github.com/ingestgw/ingestgw/canary"
 	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/ingest"
 	"github.com/ingestgw/ingestgw/internal/settings"
@@ -33,6 +34,8 @@ import (
 //
 //	operators ──▶ status: the metrics of all of them, and what alarm makes of them
 //
+//	canary ──▶ gather and every vminsert; every vmselect ──▶ canary
+//
 // They stop in the direction in which samples flow: who takes in stops first, so that what is inside can leave. Status is there
 // before the others and after them.
 type gateway struct {
@@ -50,12 +53,14 @@ type gateway struct {
 	minding *part       // of memory
 	alarmed *part       // of alarm
 	telling *part       // of alarm/notify
+	canary  *canary.Canary
+	probing *part // of canary; nil without INGESTGW_VMSELECT_URLS, and in a process that does not forward
 	sources alarm.Sources
 	ended   chan error // one per part, when it has ended
 }
 
 // parts is how many there are at most.
-const parts = 7
+const parts = 8
 
 // serve runs the gateway until ctx ends or a part of it fails, and stops it. What can be read anew is read anew for each value that
 // reload gets. nil means that it was asked to stop and has stopped in good order.
@@ -105,8 +110,9 @@ func (g *gateway) start(cfg *config) error {
 	if err := g.openStore(cfg, reg); err != nil {
 		return fmt.Errorf("open the buffer: %w", err)
 	}
+	var forwarder *forward.Forwarder
 	if cfg.Process.forwards() {
-		if err := g.startForward(cfg, readAhead, reg); err != nil {
+		if forwarder, err = g.startForward(cfg, readAhead, reg); err != nil {
 			return err
 		}
 	}
@@ -116,6 +122,11 @@ func (g *gateway) start(cfg *config) error {
 		}
 		if err := g.startIngest(cfg, requests, reg); err != nil {
 			return err
+		}
+	}
+	if forwarder != nil && len(cfg.Vmselect.URLs) > 0 {
+		if err := g.startCanary(cfg, forwarder, reg); err != nil {
+			return fmt.Errorf("prepare the canary: %w", err)
 		}
 	}
 	if err := g.startAlarms(cfg, reg); err != nil {
@@ -168,17 +179,17 @@ func (g *gateway) startMinding(control *memory.Control) {
 	g.sources.Memory = control.View
 }
 
-func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) error {
+func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheus.Registerer) (*forward.Forwarder, error) {
 	own := cfg.Forward
 	own.ReadAhead = 0 // budget is of that size, and has metrics
 	forwarder, err := forward.New(own, g.store, budget, g.log, reg)
 	if err != nil {
-		return fmt.Errorf("prepare forwarding: %w", err)
+		return nil, fmt.Errorf("prepare forwarding: %w", err)
 	}
 	g.status.SetVitals(func() []status.NodeVitals { return vitalsOf(forwarder.Vitals()) })
 	g.sources.Vitals = forwarder.Vitals
 	g.sending = launch("forward", g.ended, func(ctx context.Context) error { return forwarder.Run(ctx, cfg.consumers()) })
-	return nil
+	return forwarder, nil
 }
 
 func (g *gateway) startTenants(cfg *config, reg prometheus.Registerer) error {
@@ -240,6 +251,9 @@ func (g *gateway) stop(s schedule) error {
 			defer g.taking.wait() // it ends when its listener is closed
 			return g.ingest.Shutdown(ctx)
 		})
+	}
+	if g.probing != nil {
+		step(s.flushed, "end the canary", g.probing.end)
 	}
 	if g.gather != nil {
 		step(s.flushed, "flush", g.gather.Close)
