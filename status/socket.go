@@ -17,12 +17,18 @@ type socket struct {
 	file fs.FileInfo // what was put at path
 }
 
+// longestSocket is how many bytes the path of a unix socket may have.
+const longestSocket = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // listenSocket puts a socket at path. It is made in a directory that nobody else can enter, and moved when its mode is right, so that
 // there is no moment in which others could connect. What a process has left at path is replaced; a socket that somebody listens on,
 // and whatever is no socket, is an error.
 //
 // KNOWN GAP: of two processes that start in the same instant with the same path, one may replace the other's socket.
 func listenSocket(path string) (*socket, error) {
+	if len(path) > longestSocket { // it could be put there, and nobody could connect
+		return nil, fmt.Errorf("%s has %d bytes, the path of a unix socket may have %d", path, len(path), longestSocket)
+	}
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
@@ -34,7 +40,7 @@ func listenSocket(path string) (*socket, error) {
 	private := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: private, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("%w (the path and 15 characters may have %d bytes)", err, len(syscall.RawSockaddrUnix{}.Path)-1)
+		return nil, fmt.Errorf("%w (the folder's path and 15 characters may have %d bytes)", err, longestSocket)
 	}
 	l.SetUnlinkOnClose(false) // it would be private
 	s := &socket{Listener: l, path: path}

@@ -65,6 +65,7 @@ func (c *check) run(ctx context.Context) {
 	c.running = c.gatewayRuns(ctx)
 	c.checkMemory()
 	c.checkListeners()
+	c.checkOperators()
 	if c.cfg.Process.receives() {
 		c.checkTenants(ctx)
 	}
