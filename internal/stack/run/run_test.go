@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,8 +125,23 @@ func goesOn(t *testing.T, o options, end func(*stack.Process) error) (printed st
 		t.Fatal(err)
 	}
 	return during(t, o, func(printed string) {
+		pageIsThere(t, after(t, printed, "\nOpen\n"))
 		allThere(t, after(t, printed, "loadtest verify -url "), ledger)
 	})
+}
+
+// pageIsThere holds that what is to be opened first is the page of ingestgw.
+func pageIsThere(t *testing.T, url string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), "<strong>ingestgw</strong>") {
+		t.Errorf("%s answers %s, %v: %.200s", url, resp.Status, err, text)
+	}
 }
 
 // offered sends 3000 samples, all of which are acknowledged.

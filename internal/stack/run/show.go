@@ -97,10 +97,12 @@ func (s *scene) showLinks() {
 	ledger := filepath.Join(s.dir, "ledger.json")
 	fmt.Fprintf(s.out, `
 Open
+  http://%s/
+      whether all is well, and if not, what is wrong and what to do (ingestgw)
+  http://%s/metrics
+      the figures behind that
   %s
       queries and graphs (vmselect, tenant 0:0)
-  http://%s/metrics
-      what ingestgw says of itself
   %s/targets
       what vmagent scrapes
 Send remote-write to
@@ -110,7 +112,7 @@ Offer load, then see that nothing of it was lost
   go run ./loadtest send -url %s -ledger %s
   go run ./loadtest verify -url %s -ledger %s
 Ctrl-C stops everything.
-`, vmui, s.gateway.AddrOf("admin"), s.vmagent.URL(), s.gateway.URL(), s.gateway.URL(), s.gateway.URL(), ledger,
+`, s.gateway.AddrOf("admin"), s.gateway.AddrOf("admin"), vmui, s.vmagent.URL(), s.gateway.URL(), s.gateway.URL(), s.gateway.URL(), ledger,
 		s.vmselect.URL(), ledger)
 }
 
