@@ -38,6 +38,7 @@ func TestThePageInABrowser(t *testing.T) {
 			"it can be used by keyboard":           usableByKeyboard,
 			"it can be heard":                      canBeHeard,
 			"it is a plain table without scripts":  plainWithoutScripts,
+			"it leaves readers where they are":     leavesReadersWhereTheyAre,
 			"it says when it is not live":          saysWhenItIsNotLive,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -268,6 +269,32 @@ func (p *tab) reachesAll() {
 	}
 	if len(controls) < 20 {
 		p.t.Errorf("there are only %d controls: %q", len(controls), controls)
+	}
+}
+
+// leavesReadersWhereTheyAre marks text, scrolls, unfolds and takes the focus, and holds that events change none of it.
+func leavesReadersWhereTheyAre(t *testing.T, b *browser) {
+	s, _ := growingNight(time.Now()).serve(t)
+	p := b.open(t, s, phone)
+	p.do(chromedp.Evaluate[chromedp.Void](`{
+		getSelection().selectAllChildren(document.querySelector(".verdict .next"));
+		document.querySelector('[data-live="nodes"]').scrollLeft = 200;
+		document.querySelector('[data-live="alarms"] summary').click();
+		document.querySelector('[data-live="tenants"] a').focus();
+		scrollTo(0, 900);
+		window.before = Object.fromEntries([...document.querySelectorAll("[data-live]")].map((part) => [part.dataset.live, part.firstElementChild]));
+	}`))
+	p.wait("events have replaced what changes", `["now", "nodes", "tenants"].every((part) => !window.before[part].isConnected)`)
+	for what, expression := range map[string]string{
+		"the marked text": `getSelection().toString().startsWith("Next step:")`,
+		"the table":       `document.querySelector('[data-live="nodes"]').scrollLeft === 200`,
+		"the window":      `Math.abs(scrollY - 900) < 2`,
+		"what is open":    `document.querySelector('[data-live="alarms"] details').open`,
+		"the focus":       `document.activeElement === document.querySelector('[data-live="tenants"] a')`,
+	} {
+		if !read(p, chromedp.Evaluate[bool](expression)) {
+			t.Errorf("%s is not as the reader had it", what)
+		}
 	}
 }
 
