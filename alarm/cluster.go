@@ -31,6 +31,7 @@ func clusterCauses() []Rule {
 			Covers: []string{droppedByCluster, "vmstorage_unreachable", "vminsert_hanging", network}, Find: one(halfDone)},
 		{Name: "mixed_versions", Severity: Ticket, After: 3 * time.Hour, Until: 5 * time.Minute, Find: one(mixed)},
 		{Name: droppedByCluster, Severity: Page, After: 15 * time.Second, Until: 5 * time.Minute, Find: dropped},
+		{Name: "clock_skew", Severity: Ticket, After: time.Minute, Until: 5 * time.Minute, Covers: []string{"vmstorage_desynchronised"}, Find: skew},
 		{Name: "read_path", Severity: Ticket, After: 20 * time.Second, Until: time.Minute, Explains: []string{canaryNotSeen}, Find: readPath},
 	}
 }

@@ -173,6 +173,12 @@ var incidents = []struct {
 		r.Servers[1].Insert.RequestSeconds = 6.5
 		r.jammed()
 	}},
+	{"a server's clock", Key{"clock_skew", "10.0.1.2:8482"}, false, 90 * time.Second, func(r *Readings) { r.Servers[3].ClockAhead = 40 }},
+	{"our clock", Key{"clock_skew", ""}, false, 90 * time.Second, func(r *Readings) {
+		for i := range r.Servers {
+			r.Servers[i].ClockAhead = -90
+		}
+	}},
 	{"names that cannot be looked up", Key{"dns", ""}, false, 0, func(r *Readings) { r.LookupFailures = 0.2 }},
 	{"a vmselect that does not answer", Key{"read_path", ""}, true, 0, func(r *Readings) {
 		r.Canary.Selects = map[string]string{"vmselect-0:8481": "connection refused"}
