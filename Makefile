@@ -60,8 +60,9 @@ build: ## Build bin/ingestgw
 bench: ## Benchmarks beside the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-docs: ## Write docs/configuration.md anew from the settings
+docs: ## Write docs/configuration.md and docs/alarms.md anew from the program
 	$(GO) run ./cmd/ingestgw config -markdown > docs/configuration.md
+	$(GO) run ./cmd/ingestgw alarms -markdown > docs/alarms.md
 
 clean: ## Remove what was built and what `make run` and `make run-kafka` left behind
 	rm -rf bin .run .run-kafka

@@ -24,15 +24,29 @@ const (
 // clusterCauses are about the ways between servers, and about the cluster as a whole.
 func clusterCauses() []Rule {
 	return []Rule{
-		{Name: network, Severity: Ticket, After: 20 * time.Second, Until: time.Minute, Explains: heldUp, Find: wayTrouble},
-		{Name: "dns", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: []string{"vminsert_unreachable", network}, Find: one(names)},
-		{Name: "upgrade_half_done", Severity: Ticket, After: 20 * time.Second, Until: 2 * time.Minute, Explains: heldUp,
-			Covers: []string{droppedByCluster, "vmstorage_unreachable", "vminsert_hanging", network}, Find: one(halfDone)},
-		{Name: "mixed_versions", Severity: Ticket, After: 3 * time.Hour, Until: 5 * time.Minute, Find: one(mixed)},
-		{Name: droppedByCluster, Severity: Page, After: 15 * time.Second, Until: 5 * time.Minute, Find: dropped},
-		{Name: "clock_skew", Severity: Ticket, After: time.Minute, Until: 5 * time.Minute, Covers: []string{"vmstorage_desynchronised"}, Find: skew},
-		{Name: "read_path", Severity: Ticket, After: 20 * time.Second, Until: time.Minute, Explains: []string{canaryNotSeen}, Find: readPath},
+		{Name: network, Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
+			Means:    "Requests fail or take long on the way: network, proxy, firewall.",
+			Explains: heldUp, Find: wayTrouble},
+		{Name: "dns", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "Names of vminserts or vmstorages cannot be looked up.",
+			Explains: heldUp,
+			Covers:   []string{"vminsert_unreachable", network}, Find: one(names)},
+		{Name: "upgrade_half_done", Severity: Ticket, After: 20 * time.Second, Until: 2 * time.Minute,
+			Means:    "vminserts and vmstorages do not understand each other.",
+			Explains: heldUp,
+			Covers:   []string{droppedByCluster, "vmstorage_unreachable", "vminsert_hanging", network}, Find: one(halfDone)},
+		{Name: "mixed_versions", Severity: Ticket, After: 3 * time.Hour, Until: 5 * time.Minute,
+			Means: "Servers of one kind run different versions for hours.",
+			Find:  one(mixed)},
+		{Name: droppedByCluster, Severity: Page, After: 15 * time.Second, Until: 5 * time.Minute,
+			Means: "A vminsert or vmstorage throws rows away after it has answered 2xx.",
+			Find:  dropped},
+		{Name: "clock_skew", Severity: Ticket, After: time.Minute, Until: 5 * time.Minute,
+			Means:  "The clock of a server, or of this machine, is wrong by more than 10 s.",
+			Covers: []string{"vmstorage_desynchronised"}, Find: skew},
+		{Name: "read_path", Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
+			Means:    "vmselects do not answer (page: none does). Ingestion may be well.",
+			Explains: []string{canaryNotSeen}, Find: readPath},
 	}
 }
 

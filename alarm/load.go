@@ -32,14 +32,30 @@ const (
 // loadCauses are about those who send.
 func loadCauses() []Rule {
 	return []Rule{
-		{Name: "tenant_flood", Severity: Ticket, After: 15 * time.Second, Until: 2 * time.Minute, Find: one(flood)},
-		{Name: "offered_load_up", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute, Explains: heldUp, Last: true, Find: one(loadUp)},
-		{Name: "capacity_down", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute, Explains: heldUp, Last: true, Find: one(capacityDown)},
-		{Name: "senders_gone", Severity: Ticket, After: 3 * time.Minute, Until: 5 * time.Minute, Find: one(sendersGone)},
-		{Name: "credentials_refused", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute, Find: one(credentialsRefused)},
-		{Name: "directory_stale", Severity: Ticket, After: 20 * time.Second, Until: time.Minute, Explains: []string{sendersRefused}, Find: one(directoryStale)},
-		{Name: "jwks_stale", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: []string{sendersRefused}, Find: one(keysStale)},
-		{Name: "reload_refused", Severity: Ticket, After: 0, Until: 0, Find: one(reloadRefused)},
+		{Name: "tenant_flood", Severity: Ticket, After: 15 * time.Second, Until: 2 * time.Minute,
+			Means: "Tenants send more than their limits allow. Nobody else is touched.",
+			Find:  one(flood)},
+		{Name: "offered_load_up", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute,
+			Means:    "More is offered than usual, and more than vminserts take.",
+			Explains: heldUp, Last: true, Find: one(loadUp)},
+		{Name: "capacity_down", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute,
+			Means:    "As much is offered as usual, vminserts take less, and nothing says why.",
+			Explains: heldUp, Last: true, Find: one(capacityDown)},
+		{Name: "senders_gone", Severity: Ticket, After: 3 * time.Minute, Until: 5 * time.Minute,
+			Means: "Less than half as many samples come in as in the hour before, and as yesterday at this time.",
+			Find:  one(sendersGone)},
+		{Name: "credentials_refused", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute,
+			Means: "More than a fifth of all requests are refused for their credentials (page: half).",
+			Find:  one(credentialsRefused)},
+		{Name: "directory_stale", Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
+			Means:    "The directory of tenants does not answer.",
+			Explains: []string{sendersRefused}, Find: one(directoryStale)},
+		{Name: "jwks_stale", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "The key set for tokens cannot be read.",
+			Explains: []string{sendersRefused}, Find: one(keysStale)},
+		{Name: "reload_refused", Severity: Ticket, After: 0, Until: 0,
+			Means: "The file of tenants was not well when it was last read.",
+			Find:  one(reloadRefused)},
 	}
 }
 

@@ -21,9 +21,9 @@ type Finding struct {
 
 // A Rule finds one thing that may be wrong.
 type Rule struct {
-	// Name is what the alarm is called.
-	Name     string
-	Severity Severity
+	// Name is what the alarm is called, and Means what is wrong then, for a list of all of them.
+	Name, Means string
+	Severity    Severity
 	// After is for how long it has to be seen before it is told, and Until for how long not before it is over.
 	After, Until time.Duration
 	// Explains are the symptoms that it is a reason for.

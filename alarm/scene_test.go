@@ -86,7 +86,7 @@ func way(storage string) downstream.Way {
 }
 
 func server(name string, kind downstream.Kind) downstream.Vitals {
-	return downstream.Vitals{Server: name, Kind: kind, Listed: true, Health: downstream.HealthGood, Read: midnight, Age: 1, Interval: 1, Window: 15,
+	return downstream.Vitals{Server: name, Kind: kind, Listed: true, Health: downstream.HealthGood, Read: midnight, Age: 1, Interval: 1, Window: 15, Uptime: 86400,
 		Version:  downstream.Version{Text: "v1.100.0-cluster", Major: 1, Minor: 100},
 		CPU:      downstream.CPU{Used: 0.8, Available: 4, GCShare: 0.15, AssistShare: 0.01, GCsPerSecond: 2},
 		Memory:   downstream.Memory{HeapAlloc: 150e6, NextGC: 200e6, LiveHeap: 110e6, Ratio: 1.8, Limit: downstream.Unknown(), ProcessLimit: 4e9, RSS: 400e6, Anon: 380e6, AllocRate: 1e7, AllocPerRow: 400},

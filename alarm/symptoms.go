@@ -38,8 +38,8 @@ const (
 
 // symptoms are all of them. That something is late is said of the main lane only: bulk is for what may be.
 func symptoms() []Rule {
-	page := func(name string, after time.Duration, find func(*Readings) *Finding) Rule {
-		return Rule{Name: name, Severity: Page, After: after, Until: time.Minute, Find: func(r *Readings) []Finding {
+	page := func(name, means string, after time.Duration, find func(*Readings) *Finding) Rule {
+		return Rule{Name: name, Means: means, Severity: Page, After: after, Until: time.Minute, Find: func(r *Readings) []Finding {
 			if f := find(r); f != nil {
 				return []Finding{*f}
 			}
@@ -47,13 +47,13 @@ func symptoms() []Rule {
 		}}
 	}
 	return []Rule{
-		page(backlogGrowing, 15*time.Second, growing),
-		page(backlogOld, 0, old),
-		page(neverDrains, 15*time.Second, never),
-		page(bufferNearlyFull, 0, nearlyFull),
-		page(sendersRefused, 10*time.Second, refused),
-		page(notSettling, 0, unsettled),
-		page(canaryNotSeen, 0, unseen),
+		page(backlogGrowing, "The oldest unsent sample of the main lane is older than 20 s, and more comes in than is sent.", 15*time.Second, growing),
+		page(backlogOld, "The oldest unsent sample of the main lane is older than 2 min, and the backlog does not shrink.", 0, old),
+		page(neverDrains, "The time until the backlog is gone is infinite.", 15*time.Second, never),
+		page(bufferNearlyFull, "The main lane takes more than three quarters of its part of the disk.", 0, nearlyFull),
+		page(sendersRefused, "More than 1 % of the requests of senders get 503 through no fault of theirs.", 10*time.Second, refused),
+		page(notSettling, "What was sent 10 min ago is still not known to be on a vmstorage's disk.", 0, unsettled),
+		page(canaryNotSeen, "The freshest sample of the canary that can be read is older than 45 s.", 0, unseen),
 	}
 }
 

@@ -19,6 +19,8 @@ const (
 	limitedHeap = 0.55
 	// crowded is the part of the room for requests from which on they wait.
 	crowded = 0.8
+	// justStarted is in seconds.
+	justStarted = 60
 	// manyTenants is from where on what v1.106 and before do for each new tenant is noticed.
 	manyTenants = 1000
 	// gone is for how long polls have to have failed. Two polls are at least a second apart.
@@ -40,33 +42,61 @@ var heldUp = []string{backlogGrowing, backlogOld, neverDrains, bufferNearlyFull,
 
 func insertCauses() []Rule {
 	return []Rule{
-		{Name: "vminsert_gogc_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second, Explains: heldUp,
-			Covers: insertFollows, Find: each(gogcTooLow)},
-		{Name: "vminsert_memory_limit_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second, Explains: heldUp,
-			Covers: insertFollows, Find: each(memoryLimitTooLow)},
-		{Name: "vminsert_registers_tenants", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: insertFollows, Find: each(registersTenants)},
-		{Name: "vminsert_old_version", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: insertFollows, Find: each(oldVersion)},
-		{Name: "vminsert_allocates", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: insertFollows, Find: each(allocates)},
-		{Name: "vminsert_throttled", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: insertFollows, Find: each(throttled)},
-		{Name: "vminsert_out_of_cpu", Severity: Ticket, After: 30 * time.Second, Until: time.Minute, Explains: heldUp,
-			Covers: insertFollows, Find: each(outOfCPU)},
-		{Name: "vminsert_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute, All: Page, Explains: heldUp,
+		{Name: "vminsert_gogc_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second,
+			Means:    "A vminsert lacks CPU because it collects garbage too often: GOGC is too low.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(gogcTooLow)},
+		{Name: "vminsert_memory_limit_too_low", Severity: Ticket, After: 15 * time.Second, Until: 45 * time.Second,
+			Means:    "A vminsert lacks CPU because it collects garbage too often: GOMEMLIMIT is too low.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(memoryLimitTooLow)},
+		{Name: "vminsert_registers_tenants", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "A vminsert before v1.107 meets many tenants for the first time, which is dear there.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(registersTenants)},
+		{Name: "vminsert_old_version", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "A vminsert before v1.107 has more tenants than it is made for.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(oldVersion)},
+		{Name: "vminsert_allocates", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "A vminsert lacks CPU because of the garbage that it makes, although GOGC and limit leave room.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(allocates)},
+		{Name: "vminsert_throttled", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "The CPU limit of a vminsert's container, or its machine, keeps it from running.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(throttled)},
+		{Name: "vminsert_out_of_cpu", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+			Means:    "A vminsert uses all of its CPU, and requests wait for it.",
+			Explains: heldUp,
+			Covers:   insertFollows, Find: each(outOfCPU)},
+		{Name: "vminsert_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute,
+			Means: "A vminsert restarts again and again, perhaps for want of memory.",
+			All:   Page, Explains: heldUp,
 			Covers: []string{"vminsert_*", network, "dns"}, Find: each(crashLoop)},
-		{Name: "vminsert_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+		{Name: "vminsert_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second,
+			Means: "There is no connection to a vminsert.",
+			All:   Page, Explains: heldUp,
 			Covers: []string{"vminsert_slow", "vminsert_hanging", network}, Find: each(unreachable)},
-		{Name: "vminsert_frozen", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second, All: Page, Explains: heldUp,
+		{Name: "vminsert_frozen", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second,
+			Means: "A vminsert takes connections and does not answer.",
+			All:   Page, Explains: heldUp,
 			Covers: []string{"vminsert_slow", "vminsert_hanging", network}, Find: each(frozen)},
-		{Name: "vminsert_refuses", Severity: Ticket, After: 10 * time.Second, Until: 30 * time.Second, All: Page, Explains: heldUp,
+		{Name: "vminsert_refuses", Severity: Ticket, After: 10 * time.Second, Until: 30 * time.Second,
+			Means: "A vminsert answers 3xx or 4xx to everything: a wrong address, or wrong credentials.",
+			All:   Page, Explains: heldUp,
 			Covers: []string{"vminsert_slow"}, Find: each(refuses)},
-		{Name: "vminsert_hanging", Severity: Ticket, After: 15 * time.Second, Until: 30 * time.Second, All: Page, Explains: heldUp,
+		{Name: "vminsert_hanging", Severity: Ticket, After: 15 * time.Second, Until: 30 * time.Second,
+			Means: "A vminsert reaches none of its vmstorages.",
+			All:   Page, Explains: heldUp,
 			Covers: []string{"vminsert_slow", "vminsert_queue_full", network}, Find: hanging},
-		{Name: "vminsert_queue_full", Severity: Ticket, After: time.Minute, Until: time.Minute, Explains: heldUp,
-			Covers: []string{"vminsert_slow"}, Find: each(queueFull)},
-		{Name: "vminsert_slow", Severity: Ticket, After: time.Minute, Until: time.Minute, Explains: heldUp, Find: slowAmongPeers},
+		{Name: "vminsert_queue_full", Severity: Ticket, After: time.Minute, Until: time.Minute,
+			Means:    "A vminsert turns requests away though it has CPU left.",
+			Explains: heldUp,
+			Covers:   []string{"vminsert_slow"}, Find: each(queueFull)},
+		{Name: "vminsert_slow", Severity: Ticket, After: time.Minute, Until: time.Minute,
+			Means:    "A vminsert takes much longer than its peers, and nothing says why.",
+			Explains: heldUp, Find: slowAmongPeers},
 	}
 }
 
@@ -214,10 +244,12 @@ func throttled(i *insert) *Finding {
 	}
 }
 
-// outOfCPU is told when somebody waits for it: a process may use all of its CPU and be well.
+// outOfCPU is told when somebody waits for it: a process may use all of its CPU and be well. One that has just started may need a lot for
+// a moment.
 func outOfCPU(i *insert) *Finding {
 	v := i.own
-	if v == nil || boundByGC(v) || !v.CPU.Short || v.CPU.ShortBecause == "stalled" || !waitedFor(i) {
+	busy := v != nil && v.CPU.Short && (v.CPU.ShortBecause == "used" || v.CPU.ShortBecause == "waiting")
+	if !busy || boundByGC(v) || v.Uptime < justStarted || !waitedFor(i) {
 		return nil
 	}
 	return &Finding{

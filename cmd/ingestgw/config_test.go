@@ -27,15 +27,16 @@ func valid(t *testing.T) {
 
 func described() []settings.Setting { return settings.Describe(prefix, new(config).groups()...) }
 
-func TestReferencePageIsUpToDate(t *testing.T) {
-	const page = "../../docs/configuration.md"
-	have, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, _, code := output("config", "-markdown")
-	if code != exitOK || string(have) != want {
-		t.Errorf("exit %d; docs/configuration.md is not what the settings say: go run ./cmd/ingestgw config -markdown > docs/configuration.md", code)
+func TestReferencePagesAreUpToDate(t *testing.T) {
+	for page, command := range map[string]string{"docs/configuration.md": "config", "docs/alarms.md": "alarms"} {
+		have, err := os.ReadFile("../../" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, code := output(command, "-markdown")
+		if code != exitOK || string(have) != want {
+			t.Errorf("exit %d; %s is not what the program says: make docs", code, page)
+		}
 	}
 }
 

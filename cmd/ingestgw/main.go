@@ -15,6 +15,8 @@ import (
 
 	"github.com/ingestgw/ingestgw/internal/logs"
 	"github.com/ingestgw/ingestgw/internal/settings"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 // What the process exits with.
@@ -30,6 +32,7 @@ usage:
   ingestgw                    serve
   ingestgw config             print every setting with its meaning, default and current value
   ingestgw config -markdown   print the reference of all settings as Markdown
+  ingestgw alarms -markdown   print the list of all alarms as Markdown
   ingestgw check              check the settings, and reach everything they name once
   ingestgw status             print how a process that runs is, and what is wrong (-watch, -json, -url, -socket)
   ingestgw version            print the version
@@ -56,6 +59,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return configCommand(stdout, stderr)
 	case "config -markdown", "config --markdown":
 		return markdownCommand(stdout, stderr)
+	case "alarms -markdown", "alarms --markdown":
+		say(stdout, "%s", alarm.Markdown())
+		return exitOK
 	case "check":
 		return checkCommand(stdout)
 	case "version":
