@@ -23,7 +23,7 @@ type metrics struct {
 	droppedTotal *prometheus.CounterVec
 	droppedData  *prometheus.CounterVec
 
-	bytes, segments, aside, quota, free *prometheus.Desc
+	bytes, segments, aside, quota, free, capacity, reserve, most *prometheus.Desc
 }
 
 func newMetrics(s *Store) *metrics {
@@ -61,7 +61,11 @@ func newMetrics(s *Store) *metrics {
 			"the start and with each new segment.", "lane"),
 		quota: gauge("quota_bytes", "Bytes that the lane may take on disk now, while the others take what they do. With ingestgw_disk_bytes "+
 			"of the lane as much, senders get 503 for what belongs into it.", "lane"),
-		free: gauge("free_bytes", "Free bytes of the file system that the log is on."),
+		free:     gauge("free_bytes", "Free bytes of the file system that the log is on."),
+		capacity: gauge("capacity_bytes", "Size of the file system that the log is on, in bytes. Absent while it cannot be read."),
+		reserve: gauge("reserve_bytes", "Bytes of the file system that the log leaves free: with less free, it is full (INGESTGW_BUFFER_WHEN_FULL). 0 with "+
+			"INGESTGW_BUFFER_MAX_BYTES. Absent while the size of the file system cannot be read."),
+		most: gauge("max_bytes", "Most bytes that all of the log may take (INGESTGW_BUFFER_MAX_BYTES). 0: what the disk allows, less the reserve."),
 	}
 }
 
@@ -93,7 +97,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.parts() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{m.bytes, m.segments, m.aside, m.quota, m.free} {
+	for _, d := range []*prometheus.Desc{m.bytes, m.segments, m.aside, m.quota, m.free, m.capacity, m.reserve, m.most} {
 		ch <- d
 	}
 }
@@ -113,7 +117,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		show(m.segments, int64(n), l.name)
 		show(m.aside, l.aside.Load(), l.name)
 	}
-	show(m.free, m.store.quota.freeSpace())
+	space := m.store.quota.diskSpace()
+	show(m.free, space.free)
+	show(m.most, int64(m.store.cfg.MaxBytes))
+	if space.total > 0 {
+		show(m.capacity, space.total)
+		show(m.reserve, space.reserve)
+	}
 }
 
 func (m *metrics) appended(lane string, blocks int, err error) {

@@ -30,6 +30,7 @@ type quota struct {
 	sum     int64 // bytes that all lanes hold
 	limit   int64
 	free    int64
+	total   int64     // of the file system; 0: not known
 	checked time.Time // zero: never
 }
 
@@ -119,15 +120,23 @@ func (q *quota) look(age time.Duration) {
 		return // what is known stays; a write will show what is wrong
 	}
 	q.checked = time.Now()
-	q.free = free
+	q.free, q.total = free, total
 	switch {
 	case q.max > 0:
 		q.limit = q.max
 	case err != nil:
 		q.limit = math.MaxInt64 // a full disk shows itself by refusing writes
 	default:
-		q.limit = max(0, q.sum+free+q.spare-min(total/reserveShare, reserveMost))
+		q.limit = max(0, q.sum+free+q.spare-q.reserve())
 	}
+}
+
+// reserve is what is left free on the disk. quota.mu is held.
+func (q *quota) reserve() int64 {
+	if q.max > 0 {
+		return 0
+	}
+	return min(q.total/reserveShare, reserveMost)
 }
 
 // segment is the size at which a segment is sealed: most, or an eighth of the lane's share when that is less, so that space comes back in
@@ -147,12 +156,15 @@ func (a *account) most() int64 {
 	return max(0, min(a.share(), a.limit-(a.sum-a.used)))
 }
 
-// freeSpace is what is free on the disk.
-func (q *quota) freeSpace() int64 {
+// A diskSpace is what the log's file system is like; total is 0 while that is not known.
+type diskSpace struct{ free, total, reserve int64 }
+
+// diskSpace is what is free on the disk, how large it is, and what stays free.
+func (q *quota) diskSpace() diskSpace {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.look(spaceAge)
-	return q.free
+	return diskSpace{q.free, q.total, q.reserve()}
 }
 
 // explain says why there is no room for n bytes, and what to change.
