@@ -33,7 +33,7 @@ static: ## Format, vet, lint
 race: ## Unit tests and fuzz seeds under the race detector
 	$(call stage,race,$(GO) test -race -short -timeout 10m ./...)
 
-servers: ## Install the real servers that tests use (once, then cached); as root on Debian, Java and Maven too
+servers: ## Install the real servers that tests use (once, then cached); as root on Debian, Java, Maven, npm and Chromium too
 	$(call stage,servers,$(GO) run ./internal/stack/install > /dev/null)
 
 # One package at a time: each runs servers of its own, and on two cores those of several starve each other.
