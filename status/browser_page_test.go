@@ -396,7 +396,7 @@ func saysWhenItIsNotLive(t *testing.T, b *browser) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	p.wait("it says so", `document.getElementById("live").textContent === "Not live: trying again" && document.getElementById("live").className === "stale"`)
+	p.wait("it says so", `document.getElementById("live").textContent.startsWith("Not live: ") && document.getElementById("live").className === "stale"`)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = slices.DeleteFunc(p.faults, func(fault string) bool { return strings.Contains(fault, "net::ERR_") }) // Chromium writes it down

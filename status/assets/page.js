@@ -137,7 +137,7 @@
   }
 
   const values = (chart, history) => [history.at, ...chart.lines.map(([key]) => history[key])];
-  const heard = (chart, history) => `${chart.title}: ${spoken(chart, history)}. The table below has the figures.`;
+  const spokenName = (chart, history) => `${chart.title}: ${spoken(chart, history)}. The table below has the figures.`;
 
   // draw puts the charts there, or makes them anew: when colours or the width change.
   let drawn = [];
@@ -151,7 +151,7 @@
       const canvas = document.createElement("div");
       caption.textContent = chart.title;
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", heard(chart, history));
+      canvas.setAttribute("aria-label", spokenName(chart, history));
       figure.append(caption, canvas);
       place.append(figure);
       return canvas;
@@ -164,7 +164,7 @@
   function renew(history) {
     charts.forEach((chart, i) => {
       drawn[i].setData(values(chart, history));
-      drawn[i].root.parentElement.setAttribute("aria-label", heard(chart, history));
+      drawn[i].root.parentElement.setAttribute("aria-label", spokenName(chart, history));
     });
   }
 
