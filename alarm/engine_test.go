@@ -125,6 +125,7 @@ var incidents = []struct {
 		}
 		r.summon()
 		r.jammed()
+		r.Canary.Selects["vmselect-0:8481"] = "answered 503"
 	}},
 	{"one of two storages frozen", Key{"vmstorage_frozen", storageB}, true, 0, func(r *Readings) {
 		fail(r, &r.Servers[3], downstream.HealthMute)

@@ -23,7 +23,7 @@ const (
 )
 
 func storageCauses() []Rule {
-	follows := []string{"vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network}
+	follows := []string{"vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "read_path"}
 	return []Rule{
 		{Name: "vmstorage_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vmstorage, from here or from any vminsert.",

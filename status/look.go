@@ -37,19 +37,20 @@ func (s *Server) look() Status {
 // describe makes of figures what people look at.
 func (s *Server) describe(f span) Status {
 	st := Status{
-		At:            f.now.At.UTC().Truncate(time.Millisecond),
-		Process:       s.process,
-		Version:       s.version,
-		UptimeSeconds: Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(mStarted),
-		Ready:         s.ready.Load(),
-		Alarms:        s.listAlarms(),
-		Backlog:       backlogOf(f.now),
-		Stages:        stagesOf(f),
-		Lanes:         lanesOf(f.now),
-		Partitions:    partitionsOf(f.now),
-		Nodes:         nodesOf(f, s.listVitals()),
-		Tenants:       topOf(f),
-		Memory:        memoryOf(f.now),
+		At:              f.now.At.UTC().Truncate(time.Millisecond),
+		Process:         s.process,
+		Version:         s.version,
+		UptimeSeconds:   Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(mStarted),
+		Ready:           s.ready.Load(),
+		Alarms:          s.listAlarms(),
+		Backlog:         backlogOf(f.now),
+		ReadableSeconds: f.now.sum(mReadable, "path", "buffer"),
+		Stages:          stagesOf(f),
+		Lanes:           lanesOf(f.now),
+		Partitions:      partitionsOf(f.now),
+		Nodes:           nodesOf(f, s.listVitals()),
+		Tenants:         topOf(f),
+		Memory:          memoryOf(f.now),
 	}
 	st.Verdict = judge(&st, f.now.has(mUnsentBlocks), f.now.has(mRequests))
 	st.Healthy = st.Verdict.State == stateWell || st.Verdict.State == stateLook

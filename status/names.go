@@ -41,6 +41,7 @@ const (
 	mGCShare      = "ingestgw_memory_gc_share"
 	mAssistShare  = "ingestgw_memory_gc_assist_share"
 	mCounted      = "ingestgw_memory_counted_bytes"
+	mReadable     = "ingestgw_canary_age_seconds" // path, node
 	mDiffers      = "ingestgw_memory_differs"
 	mBudget       = "ingestgw_memory_budget_bytes"      // budget
 	mBudgetUsed   = "ingestgw_memory_budget_used_bytes" // budget

@@ -29,6 +29,9 @@ func Print(w io.Writer, st *Status, colour bool) error {
 	p.verdict(st)
 	p.alarms(st.Alarms)
 	p.backlog(st.Backlog)
+	if st.ReadableSeconds.Known() {
+		p.line("The freshest sample that can be read is %s old", lasting(st.ReadableSeconds))
+	}
 	p.tables(st)
 	p.memory(st.Memory)
 	_, err := w.Write(p.text.Bytes())

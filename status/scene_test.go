@@ -173,6 +173,7 @@ func backlogScene() scene {
 	s := wellScene()
 	s.now = s.now.with(board{
 		`ingestgw_ingest_requests_total{answer="buffer_full"}`:                  120,
+		`ingestgw_canary_age_seconds{node="",path="buffer"}`:                    95,
 		`ingestgw_forward_unsent_blocks{lane="main",partition="0"}`:             61234,
 		`ingestgw_forward_unsent_bytes_estimate{lane="main",partition="0"}`:     2.9e9,
 		`ingestgw_forward_unsent_samples_estimate{lane="main",partition="0"}`:   5.5e7,

@@ -19,16 +19,19 @@ type Status struct {
 	// Ready says whether the process wants requests.
 	Ready bool `json:"ready"`
 	// Healthy says whether the state is one in which nobody has to get up.
-	Healthy    bool          `json:"healthy"`
-	Verdict    Verdict       `json:"verdict"`
-	Alarms     []Alarm       `json:"alarms"`
-	Backlog    Backlog       `json:"backlog"`
-	Stages     []Stage       `json:"stages"`
-	Lanes      []Lane        `json:"lanes"`
-	Partitions []Partition   `json:"partitions"`
-	Nodes      []Node        `json:"nodes"`
-	Tenants    TopTenants    `json:"tenants"`
-	Memory     MemoryFigures `json:"memory"`
+	Healthy bool    `json:"healthy"`
+	Verdict Verdict `json:"verdict"`
+	Alarms  []Alarm `json:"alarms"`
+	Backlog Backlog `json:"backlog"`
+	// ReadableSeconds is the age of the freshest sample that can be read of what went through the buffer, as the canary sees it; null
+	// without a canary (INGESTGW_VMSELECT_URLS), and in a process that does not probe.
+	ReadableSeconds Number        `json:"freshest_readable_seconds"`
+	Stages          []Stage       `json:"stages"`
+	Lanes           []Lane        `json:"lanes"`
+	Partitions      []Partition   `json:"partitions"`
+	Nodes           []Node        `json:"nodes"`
+	Tenants         TopTenants    `json:"tenants"`
+	Memory          MemoryFigures `json:"memory"`
 }
 
 // States of a Verdict.
