@@ -27,6 +27,8 @@ const (
 	// writeBuffer takes the head and the body of a usual record, so that they leave with one write; what does not fit is copied
 	// through memory that net/http allocates for each request. Pages of it that are never written to cost nothing.
 	writeBuffer = 128 << 10
+	// pollBuffer takes the head of a request for metrics.
+	pollBuffer = 2 << 10
 	// writeGrace is more than a write to a connection that has been closed goes on for.
 	writeGrace = time.Second
 	// headerSeparator stands between the pairs of Headers, as in vmagent's -remoteWrite.headers: values may hold commas.
@@ -139,6 +141,15 @@ type Client struct {
 // NewClient returns a client that keeps up to conns idle connections: as many as there are requests at one time, or each
 // request above that number pays for a handshake of its own. It opens no more than that at once only if the caller does not.
 func NewClient(ep Endpoint, credentials *Credentials, conns int) *Client {
+	return newClient(ep, credentials, conns, writeBuffer)
+}
+
+// newPoller returns a client for requests without bodies, each on a connection of its own, which then costs little.
+func newPoller(ep Endpoint, credentials *Credentials) *Client {
+	return newClient(ep, credentials, 1, pollBuffer)
+}
+
+func newClient(ep Endpoint, credentials *Credentials, conns, writeBuffer int) *Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -25,7 +25,7 @@ import (
 	"github.com/ingestgw/ingestgw/internal/settings"
 )
 
-func load(t *testing.T, cfg ClientConfig) *Credentials {
+func load(t testing.TB, cfg ClientConfig) *Credentials {
 	t.Helper()
 	c, err := LoadCredentials(cfg, silent())
 	if err != nil {

@@ -20,13 +20,13 @@ type line struct {
 	value  []byte
 }
 
-// scan reads a page line by line and hands the samples to visit, whose error ends it. It holds no more than buf, which is
-// overwritten, and allocates nothing; a line that is longer than buf is passed over. It returns how many bytes it read, and an error
-// when they are more than most.
+// scan reads a page line by line and hands the samples to visit, whose error ends it; those for which skip is true are not even taken
+// apart. It holds no more than buf, which is overwritten, and allocates nothing; a line that is longer than buf is passed over. It
+// returns how many bytes it read, and an error when they are more than most.
 //
 // A page that does not end with a line feed was cut off on the way and is an error: with the end of a page, values that
 // something is concluded from might be missing.
-func scan(r io.Reader, buf []byte, most int64, visit func(line) error) (size int64, err error) {
+func scan(r io.Reader, buf []byte, most int64, skip func(text []byte) bool, visit func(line) error) (size int64, err error) {
 	filled, tooLong, last := 0, false, byte('\n')
 	for {
 		n, err := r.Read(buf[filled:])
@@ -45,6 +45,9 @@ func scan(r io.Reader, buf []byte, most int64, visit func(line) error) (size int
 			rest = rest[end+1:]
 			if tooLong {
 				tooLong = false
+				continue
+			}
+			if skip(text) {
 				continue
 			}
 			if err := visitLine(text, visit); err != nil {
@@ -105,6 +108,16 @@ func parseLine(text []byte) (l line, ok bool, err error) {
 		l.value = text[:end] // what follows is a timestamp
 	}
 	return l, true, nil
+}
+
+// nameOf is what a line begins with; empty when it may be no sample.
+func nameOf(text []byte) []byte {
+	for i, c := range text {
+		if c == '{' || c == ' ' || c == '\t' {
+			return text[:i]
+		}
+	}
+	return nil
 }
 
 func malformed(text []byte) error {

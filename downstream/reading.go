@@ -162,6 +162,7 @@ type reader struct {
 	fields map[string]func(*Passage, float64)
 	// sources says which numbers a metric goes into.
 	sources map[string][]source
+	wanted  map[string]bool   // metrics of which anything is kept
 	words   map[string]string // see word
 }
 
@@ -192,14 +193,44 @@ func newReader() *reader {
 	for _, name := range wantedFlags {
 		r.flags[name] = name
 	}
+	r.wanted = r.metrics()
 	return r
+}
+
+// metrics are those of which anything is kept, besides tenantRows.
+func (rd *reader) metrics() map[string]bool {
+	wanted := map[string]bool{
+		"process_start_time_seconds": true, "vm_app_start_timestamp": true, "process_cpu_seconds_total": true,
+		"vm_app_version": true, "vm_rows_ignored_total": true, "flag": true,
+	}
+	for name := range rd.fields {
+		wanted[name] = true
+	}
+	for name := range rd.sources {
+		wanted[name] = true
+	}
+	return wanted
+}
+
+// tenantRows is the metric that there is of every tenant. Only its series are counted.
+const tenantRows = "vm_tenant_inserted_rows_total"
+
+// skip says whether nothing of a line is kept, which is so of by far the most.
+func (rd *reader) skip(r *Reading, text []byte) bool {
+	if len(text) > len(tenantRows) && text[len(tenantRows)] == '{' && string(text[:len(tenantRows)]) == tenantRows {
+		r.tenants++
+		return true
+	}
+	name := nameOf(text)
+	return len(name) > 0 && !rd.wanted[string(name)]
 }
 
 // read parses a page. The times are left to the caller. What has no start time is no page of such a server.
 func (rd *reader) read(page io.Reader) (*Reading, error) {
 	r := &Reading{Flags: map[string]string{}, numbers: newNumbers()}
 	appStart, paths := "", map[Path]*Passage{}
-	size, err := scan(page, rd.buf, maxPage, func(l line) error { return rd.take(r, &appStart, paths, l) })
+	skip := func(text []byte) bool { return rd.skip(r, text) }
+	size, err := scan(page, rd.buf, maxPage, skip, func(l line) error { return rd.take(r, &appStart, paths, l) })
 	if err != nil {
 		return nil, err
 	}
@@ -217,12 +248,8 @@ func (rd *reader) read(page io.Reader) (*Reading, error) {
 	return r, nil
 }
 
-// take keeps what is wanted of one line. Lines that nobody wants, by far the most, leave at once.
+// take keeps what is wanted of one line.
 func (rd *reader) take(r *Reading, appStart *string, paths map[Path]*Passage, l line) error {
-	if string(l.name) == "vm_tenant_inserted_rows_total" {
-		r.tenants++
-		return nil
-	}
 	for _, s := range rd.sources[string(l.name)] {
 		if err := s.take(r.numbers, l); err != nil {
 			return err

@@ -304,7 +304,7 @@ func (w *Watch) namedStorages() []*url.URL {
 func (w *Watch) pollOften(ctx context.Context, t *record) {
 	read := w.cfg.Read
 	if read == nil {
-		client := NewClient(t.Endpoint, w.credentials, 1)
+		client := newPoller(t.Endpoint, w.credentials)
 		defer client.Close()
 		rd := newReader()
 		read = func(ctx context.Context, ep Endpoint, kind Kind) (*Reading, error) {
