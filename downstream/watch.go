@@ -41,8 +41,11 @@ const (
 	// a vminsert with 100,000 tenants 0.19 s on one of 9 MB.
 	bytesPerCPUSecond = 45e6
 	cpuPerPage        = 4 * time.Millisecond
-	// costShare is the part of a core that all pollers together may cost a server, as its inverse.
+	// costShare is the part of a core that all pollers together may cost a server, as its inverse, and the part that polls of small pages
+	// may cost us.
 	costShare = 100
+	// cpuPerPoll is what a poll of a small page costs us, connection included (BenchmarkPolling).
+	cpuPerPoll = 400 * time.Microsecond
 )
 
 // A WatchConfig says whom to watch besides the nodes.
@@ -77,7 +80,8 @@ func (c WatchConfig) unreadable() string {
 }
 
 // A Watch reads the metrics of vminserts and vmstorages over and over: once a second, and less often where a page is so large
-// that all pollers together would cost its server more than 1 % of a core.
+// that all pollers together would cost its server more than 1 % of a core, or where servers are so many (more than 25) that polling them would cost
+// us as much.
 type Watch struct {
 	cfg         WatchConfig
 	resolver    *Resolver
@@ -380,7 +384,10 @@ func waitAfter(err error, failures int, usual time.Duration) time.Duration {
 // interval is how long to wait for the next poll after a good one.
 func (w *Watch) interval(r *Reading) time.Duration {
 	cost := cpuPerPage + time.Duration(float64(r.Size)/bytesPerCPUSecond*float64(time.Second))
-	return max(pollInterval, costShare*cost*time.Duration(max(1, w.cfg.Pollers)))
+	w.mu.Lock()
+	servers := len(w.nodes) + len(w.storages)
+	w.mu.Unlock()
+	return max(pollInterval, costShare*cost*time.Duration(max(1, w.cfg.Pollers)), costShare*cpuPerPoll*time.Duration(servers))
 }
 
 // jitter spreads the polls of many processes over time.

@@ -245,6 +245,29 @@ func TestPollsAreFewerTheLargerThePage(t *testing.T) {
 	}
 }
 
+func TestPollsAreFewerTheMoreServersThereAre(t *testing.T) {
+	for servers, want := range map[int]time.Duration{25: time.Second, 100: 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServers()
+			var addrs []string
+			for i := range servers {
+				addrs = append(addrs, fmt.Sprintf("10.0.0.%d:8480", i))
+				s.set(addrs[i], vminsertPage())
+			}
+			watching(t, WatchConfig{Pollers: 1}, &dns{}, s, addrs...)
+			begun := time.Now()
+			time.Sleep(20 * want)
+			polls := 0
+			for _, addr := range addrs {
+				polls += s.pollsOf(addr)
+			}
+			if mean := time.Since(begun) * time.Duration(servers) / time.Duration(polls); mean < want*9/10 || mean > want*11/10 {
+				t.Errorf("each of %d servers is polled every %s, want %s", servers, mean, want)
+			}
+		})
+	}
+}
+
 func TestServerThatFailsIsTriedAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServers()
