@@ -92,6 +92,10 @@ var incidents = []struct {
 		fail(r, &r.Servers[1], downstream.HealthMute)
 		r.Nodes[1].Taken, r.Nodes[1].TimedOut, r.Nodes[1].Seconds, r.Nodes[1].Paused = 0, 0.3, 30, true
 	}},
+	{"one of two vminserts frozen, before a poll has timed out", Key{"vminsert_frozen", insertB}, false, 0, func(r *Readings) {
+		r.Servers[1].Age = 14
+		r.Nodes[1].Taken, r.Nodes[1].InFlight, r.Nodes[1].Seconds, r.Nodes[1].Paused = 0, 8, downstream.Unknown(), false
+	}},
 	{"a wrong URL", Key{"vminsert_refuses", insertA}, true, 0, func(r *Readings) {
 		r.Nodes[0].Taken, r.Nodes[0].Refused, r.Nodes[0].Paused = 0, 0.5, true
 		r.jammed()

@@ -80,8 +80,9 @@ const (
 	// window is what rates are over, scaled by patience and not less than leastWindow.
 	window      = 15 * time.Second
 	leastWindow = 4 * time.Second
-	// trend is what the growth of what fills a disk is over.
-	trend = time.Minute
+	// trend is what the growth of what fills a disk is over; less than leastTrend tells nothing.
+	trend      = time.Minute
+	leastTrend = 45 * time.Second
 )
 
 // Sources are where readings come from. What is nil is not watched.
@@ -301,7 +302,7 @@ func (f figures) disk(long figures) *Disk {
 		Growth: downstream.Unknown(), Fills: downstream.Unknown(),
 		Sync: downstream.Figure(f.Mean(mSync)), Errors: sum(f.growth(mSyncErrors), f.growth(mWriteErrors)),
 	}
-	if long.Then != nil {
+	if long.Seconds() >= leastTrend.Seconds() {
 		d.Growth = downstream.Figure((long.Then.Sum(mDiskFree) - float64(d.Free)) / long.Seconds())
 		d.Fills = downstream.Figure((float64(d.Main) - long.Then.Sum(mDiskBytes, "lane", "main")) / long.Seconds())
 	}

@@ -108,8 +108,9 @@ func kafkaGoneFor(r *Readings) *Finding {
 	return &Finding{
 		Summary: "Kafka does not store: no broker answers, or none acknowledges. Senders get 503 and come again; nothing acknowledged is lost.",
 		Next:    "Look at the brokers (are they up? min.insync.replicas? disks full?) and at the network to INGESTGW_KAFKA_BROKERS.",
-		Evidence: known(evidence("unreachable", k.UnreachableFor, seconds, "the last answer of a broker was %s ago"),
+		Evidence: evident(evidence("unreachable", k.UnreachableFor, seconds, "the last answer of a broker was %s ago"),
 			evidence("failed", k.Failed, perSec, "%s tries a second to store a block fail"),
+			evidence("unstored", k.Unstored, perSec, "%s blocks a second are given up"),
 			evidence("acknowledged", k.Acknowledged, perSec, "%s a second are acknowledged"),
 			evidence("leaderless", k.Leaderless, plain, "%s partitions have no leader")),
 	}

@@ -304,6 +304,7 @@ func unreachable(i *insert) *Finding {
 func frozen(i *insert) *Finding {
 	switch v := i.own; {
 	case v != nil && v.Health == downstream.HealthMute && i.failsFor(gone):
+	case v != nil && i.silent(): // no poll has timed out yet
 	case v == nil && i.node.failing() && i.node.TimedOut > 0:
 	default:
 		return nil
@@ -405,11 +406,20 @@ func (i *insert) failsFor(d time.Duration) bool {
 	return !i.own.FailingSince.IsZero() && i.at.Sub(i.own.FailingSince) >= d
 }
 
+// silent says whether neither its metrics nor requests that are on their way have been answered for a while.
+func (i *insert) silent() bool {
+	n := i.node
+	return i.own.Health == downstream.HealthGood && i.own.Age > i.own.Interval+downstream.Figure(gone.Seconds()) &&
+		n != nil && n.InFlight > 0 && n.Taken == 0 && n.Busy == 0 && n.Refused == 0 && n.Unreachable == 0
+}
+
 // troubles is what there is to say about how a vminsert fails.
 func (i *insert) troubles() []Evidence {
 	var e []Evidence
 	if v := i.own; v != nil && v.Error != "" {
 		e = append(e, fact("metrics", "its metrics cannot be read: %s", v.Error))
+	} else if v != nil && v.Age > 2*v.Interval {
+		e = append(e, evidence("metrics_age", v.Age, seconds, "its metrics were read %s ago for the last time"))
 	}
 	if n := i.node; n != nil {
 		e = append(e,
