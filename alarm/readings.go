@@ -8,7 +8,7 @@ import (
 )
 
 // Readings are all that rules look at, of one moment. Rates are per second over the last Window; a Figure that is not known is NaN, and
-// every comparison with it false.
+// every comparison with it false. They are values: as JSON they can be kept, and played to an Engine again.
 type Readings struct {
 	At time.Time
 	// Window is what rates are over; 0 in the first moments of a process, when there are none.

@@ -19,6 +19,7 @@ type Watch struct {
 	told     map[Key]told // by the log; of Run's goroutine
 
 	alarms      atomic.Pointer[[]Alarm]
+	readings    atomic.Pointer[Readings]
 	evaluations atomic.Uint64
 	failures    atomic.Uint64
 }
@@ -59,6 +60,7 @@ func (w *Watch) look() []Alarm {
 	}
 	all := w.engine.Step(r)
 	w.alarms.Store(&all)
+	w.readings.Store(r)
 	w.evaluations.Add(1)
 	w.write(all)
 	return all
@@ -71,6 +73,10 @@ func (w *Watch) Alarms() []Alarm {
 	}
 	return nil
 }
+
+// Readings are those of the last look, from which Alarms came; nil before the first one. They must not be changed. A test plays such
+// readings again.
+func (w *Watch) Readings() *Readings { return w.readings.Load() }
 
 // write tells the log what has begun, become worse, or ended.
 func (w *Watch) write(all []Alarm) {

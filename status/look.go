@@ -26,6 +26,9 @@ type NodeVitals struct {
 // for each who asks and must not wait. Without it there are none.
 func (s *Server) SetAlarms(list func() []Alarm) { s.alarms.Store(&list) }
 
+// SetReadings gives those who look into alarms what these were decided on. read may return nil, and must not wait.
+func (s *Server) SetReadings(read func() *alarm.Readings) { s.readings.Store(&read) }
+
 // SetVitals gives the page and the API what the servers' own metrics say. list is called for each who asks and must not wait.
 func (s *Server) SetVitals(list func() []NodeVitals) { s.vitals.Store(&list) }
 

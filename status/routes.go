@@ -66,6 +66,18 @@ func (s *Server) profileRoutes(r *routes) {
 	} {
 		r.protected(pattern, unhurried(h))
 	}
+	r.protected("GET /debug/readings", http.HandlerFunc(s.answerReadings))
+}
+
+// answerReadings tells what alarms were decided on: what belongs to a report of one that was false or missing.
+func (s *Server) answerReadings(w http.ResponseWriter, _ *http.Request) {
+	if read := s.readings.Load(); read != nil {
+		if r := (*read)(); r != nil {
+			s.sayJSON(w, http.StatusOK, r)
+			return
+		}
+	}
+	s.sayError(w, http.StatusServiceUnavailable, "nothing has been looked at yet")
 }
 
 // unhurried lets a handler take its time: when the read time-out strikes, the server takes the client for gone and cancels the request.

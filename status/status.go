@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ingestgw/ingestgw/alarm"
 )
 
 const (
@@ -36,11 +38,12 @@ type Server struct {
 	viewers  viewers
 	ready    atomic.Bool
 	// tenants is nil until SetTenants.
-	tenants atomic.Pointer[Tenants]
-	memory  atomic.Pointer[Memory]              // nil until SetMemory
-	alarms  atomic.Pointer[func() []Alarm]      // nil until SetAlarms
-	vitals  atomic.Pointer[func() []NodeVitals] // nil until SetVitals
-	http    http.Server
+	tenants  atomic.Pointer[Tenants]
+	memory   atomic.Pointer[Memory]                 // nil until SetMemory
+	alarms   atomic.Pointer[func() []Alarm]         // nil until SetAlarms
+	vitals   atomic.Pointer[func() []NodeVitals]    // nil until SetVitals
+	readings atomic.Pointer[func() *alarm.Readings] // nil until SetReadings
+	http     http.Server
 
 	listener net.Listener
 	socket   *socket // nil: none

@@ -66,6 +66,7 @@ func (c *check) run(ctx context.Context) {
 	c.checkMemory()
 	c.checkListeners()
 	c.checkOperators()
+	c.checkAlarms(ctx)
 	if c.cfg.Process.receives() {
 		c.checkTenants(ctx)
 	}

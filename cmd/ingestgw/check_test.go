@@ -163,6 +163,7 @@ func TestCheckOfAHealthyClusterIsAllOK(t *testing.T) {
 	wantLine(t, out, "ok", "vmstorage", "13 months")
 	wantLine(t, out, "ok", "vmstorage", "in memory for 5s")
 	wantLine(t, out, "ok", "INGESTGW_INGEST_LISTEN", "free")
+	wantLine(t, out, "ok", "alarms", "nobody is told")
 	wantLine(t, out, "0 failed, 0 to look at")
 	wantLine(t, out, "ok", "vmstorage", "deduplicates", "1ms")
 	wantLine(t, out, "ok", "vmselect", "deduplicates")
@@ -186,6 +187,12 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"takes less than we do": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxInsertRequestSize"] = "16MB" },
 			"FAIL", []string{"vminsert", "-maxInsertRequestSize=16MB", "INGESTGW_INGEST_MAX_DECODED=32MiB"},
+		},
+		"an Alertmanager that is none": {
+			func(t *testing.T, f *fakeCluster) {
+				t.Setenv("INGESTGW_ALARM_ALERTMANAGER_URLS", "http://127.0.0.1:1,http://user:hidden@"+strings.TrimPrefix(f.storage.URL, "http://"))
+			},
+			"FAIL", []string{"alarms", "127.0.0.1:1", "INGESTGW_ALARM_ALERTMANAGER_URLS", "refused"},
 		},
 		"few labels": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "39" },

@@ -226,6 +226,7 @@ func (g *gateway) startAlarms(cfg *config, reg *prometheus.Registry) error {
 	g.sources.Metrics = reg
 	watch := alarm.New(cfg.Alarm, g.sources, g.log, reg)
 	g.status.SetAlarms(watch.Alarms)
+	g.status.SetReadings(watch.Readings)
 	g.telling = launch("telling of alarms", g.ended, notifier.Run)
 	g.alarmed = launch("alarms", g.ended, func(ctx context.Context) error { return watch.Run(ctx, notifier.Update) })
 	return nil
