@@ -330,6 +330,21 @@ func TestAnIdleServerThatCollectsIsNoIncident(t *testing.T) {
 	}
 }
 
+// Where vmstorages' metrics are is a guess unless it is configured.
+func TestAWrongGuessOfWhereMetricsAreIsNoIncident(t *testing.T) {
+	p := play(t)
+	p.pass(time.Hour, func(r *Readings) {
+		for i := range 2 {
+			fail(r, &r.Servers[2+i], downstream.HealthUnreachable)
+			r.Servers[2+i].Read = time.Time{}
+		}
+		r.summon()
+	})
+	if len(p.fired) > 0 {
+		t.Errorf("fired: %s", p.names())
+	}
+}
+
 func TestACalmHourFiresNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		p := play(t)

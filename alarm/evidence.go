@@ -12,7 +12,7 @@ import (
 const (
 	share    = "share" // 0 to 1
 	seconds  = "seconds"
-	bytes    = "bytes"
+	size     = "bytes"
 	plain    = "" // a number of something
 	perSec   = "per second"
 	cores    = "cores"
@@ -37,7 +37,7 @@ func said(f downstream.Figure, unit string) string {
 		return spoken.Percent(v)
 	case seconds:
 		return spoken.Lasting(v)
-	case bytes:
+	case size:
 		return spoken.Size(v)
 	}
 	return spoken.Count(v)

@@ -203,10 +203,10 @@ func diskNearlyFull(r *Readings) *Finding {
 	}
 	f := &Finding{
 		Summary: fmt.Sprintf("The disk of the buffer is nearly full, and not with samples: %s are free, of which %s are kept in reserve, and the buffer takes %s of %s.",
-			said(d.Free, bytes), said(d.Reserve, bytes), said(ours, bytes), said(d.Capacity, bytes)),
+			said(d.Free, size), said(d.Reserve, size), said(ours, size), said(d.Capacity, size)),
 		Next: "Find what fills the file system of INGESTGW_BUFFER_DIR and remove it, or give the buffer a disk of its own. When there is no room left, senders get 503.",
-		Evidence: known(evidence("disk_free", d.Free, bytes, "%s are free"), evidence("disk_reserve", d.Reserve, bytes, "%s of them are reserve"),
-			evidence("buffer_bytes", ours, bytes, "the buffer takes %s"), evidence("disk_capacity", d.Capacity, bytes, "the file system has %s")),
+		Evidence: known(evidence("disk_free", d.Free, size, "%s are free"), evidence("disk_reserve", d.Reserve, size, "%s of them are reserve"),
+			evidence("buffer_bytes", ours, size, "the buffer takes %s"), evidence("disk_capacity", d.Capacity, size, "the file system has %s")),
 	}
 	if d.Growth > 0 && room > 0 {
 		f.Evidence = append(f.Evidence, evidence("disk_full_in", room/d.Growth, seconds, "at the present rate it is full in %s"))
@@ -268,7 +268,7 @@ func settingsOf(s memory.State) string {
 		gogc = fmt.Sprint(int(s.GOGC))
 	}
 	if s.Limit > 0 {
-		limit = said(downstream.Figure(s.Limit), bytes)
+		limit = said(downstream.Figure(s.Limit), size)
 	}
 	return "GOGC " + gogc + ", memory limit " + limit
 }
@@ -281,7 +281,7 @@ func ownLimitTooLow(r *Readings) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("ingestgw's own memory limit of %s is too low for what it holds: it collects garbage all the time, and takes fewer bytes in flight.",
-			said(downstream.Figure(m.InForce.Limit), bytes)),
+			said(downstream.Figure(m.InForce.Limit), size)),
 		Next:     "Raise INGESTGW_MEMORY_LIMIT (and the container's limit), live with PUT /api/v1/memory or on the page.",
 		Evidence: ownEvidence(m),
 	}
@@ -302,9 +302,9 @@ func ownGC(r *Readings) *Finding {
 func ownEvidence(m *memory.View) []Evidence {
 	return known(evidence("gc_share", downstream.Figure(m.Now.GCShare), share, "garbage collection takes %s of the CPU used"),
 		evidence("gc_assist_share", downstream.Figure(m.Now.AssistShare), share, "%s of it holds up real work"),
-		evidence("live", downstream.Figure(m.Now.Live), bytes, "%s are alive"),
-		evidence("counted", downstream.Figure(m.Now.Counted), bytes, "%s count against the limit"),
-		evidence("limit", downstream.Figure(m.InForce.Limit), bytes, "the limit is %s"),
+		evidence("live", downstream.Figure(m.Now.Live), size, "%s are alive"),
+		evidence("counted", downstream.Figure(m.Now.Counted), size, "%s count against the limit"),
+		evidence("limit", downstream.Figure(m.InForce.Limit), size, "the limit is %s"),
 		fact("settings", "in force: %s", settingsOf(m.InForce)))
 }
 

@@ -70,9 +70,9 @@ func TestARecordedCalmHourFiresNothing(t *testing.T) {
 		}
 		length := all[len(all)-1].At.Sub(all[0].At) + step
 		e := NewEngine(1)
-		for again := time.Duration(0); again*length < time.Hour; again++ {
+		for passed := time.Duration(0); passed < time.Hour; passed += length {
 			for _, r := range all {
-				later := r.later(again * length)
+				later := r.later(passed)
 				for _, a := range e.Step(later) {
 					if a.State == Firing {
 						t.Fatalf("%s, %s after its begin: %+v", file, later.At.Sub(all[0].At), a)

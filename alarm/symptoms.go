@@ -64,7 +64,7 @@ func growing(r *Readings) *Finding {
 	}
 	return &Finding{Summary: "The backlog grows: more comes in than vminserts take.", Evidence: known(
 		evidence("backlog_age", b.Age, seconds, "the oldest unsent sample was received %s ago"),
-		evidence("backlog_bytes", b.Bytes, bytes, "about %s wait"),
+		evidence("backlog_bytes", b.Bytes, size, "about %s wait"),
 		evidence("arriving", b.Arriving, perSec, "%s blocks a second come in"),
 		evidence("sent", b.Sent, perSec, "%s blocks a second are sent"))}
 }
@@ -93,8 +93,8 @@ func nearlyFull(r *Readings) *Finding {
 		return nil
 	}
 	left := d.MainQuota - d.Main
-	f := &Finding{Summary: fmt.Sprintf("The buffer is nearly full: %s of %s are taken. When it is full, senders get 503.", said(d.Main, bytes), said(d.MainQuota, bytes)),
-		Evidence: known(evidence("buffer_taken", d.Main, bytes, "the main lane takes %s"), evidence("buffer_quota", d.MainQuota, bytes, "of the %s that it may take"))}
+	f := &Finding{Summary: fmt.Sprintf("The buffer is nearly full: %s of %s are taken. When it is full, senders get 503.", said(d.Main, size), said(d.MainQuota, size)),
+		Evidence: known(evidence("buffer_taken", d.Main, size, "the main lane takes %s"), evidence("buffer_quota", d.MainQuota, size, "of the %s that it may take"))}
 	if d.Fills > 0 && left > 0 {
 		f.Evidence = append(f.Evidence, evidence("buffer_full_in", left/d.Fills, seconds, "at the present rate it is full in %s"))
 	}

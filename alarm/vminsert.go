@@ -146,7 +146,7 @@ func memoryLimitTooLow(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its memory limit of %s is too low for what it holds.",
-			i.name, said(v.CPU.GCShare, share), said(v.Memory.Limit, bytes)),
+			i.name, said(v.CPU.GCShare, share), said(v.Memory.Limit, size)),
 		Next: "Memory limit too low: raise GOMEMLIMIT of this vminsert (and its container's limit, if that is below), or remove it; raising GOGC " +
 			"does not help.",
 		Evidence: gcEvidence(v),
@@ -205,10 +205,10 @@ func gcEvidence(v *downstream.Vitals) []Evidence {
 		evidence("gc_share", v.CPU.GCShare, share, "%s of its CPU goes into garbage collection"),
 		evidence("gc_assist_share", v.CPU.AssistShare, share, "%s of its CPU is taken from those who insert, to help collecting"),
 		evidence("heap_ratio", v.Memory.Ratio, ratioOne, "its heap may grow to %s times what is alive before it is collected (2 at GOGC=100)"),
-		evidence("live_heap", v.Memory.LiveHeap, bytes, "about %s of its heap is alive"),
-		evidence("next_gc", v.Memory.NextGC, bytes, "the next collection is at %s"),
-		evidence("memory_limit", v.Memory.Limit, bytes, "its memory limit (GOMEMLIMIT) is %s"),
-		evidence("alloc_per_row", v.Memory.AllocPerRow, bytes, "it allocates %s per row"),
+		evidence("live_heap", v.Memory.LiveHeap, size, "about %s of its heap is alive"),
+		evidence("next_gc", v.Memory.NextGC, size, "the next collection is at %s"),
+		evidence("memory_limit", v.Memory.Limit, size, "its memory limit (GOMEMLIMIT) is %s"),
+		evidence("alloc_per_row", v.Memory.AllocPerRow, size, "it allocates %s per row"),
 	}
 	e = append(e, cpuEvidence(v)...)
 	if v.Insert != nil {
@@ -277,8 +277,8 @@ func crashLoop(i *insert) *Finding {
 		Summary: fmt.Sprintf("vminsert %s has restarted %d times in a quarter of an hour.", i.name, v.Restarts),
 		Next:    "Look at why it ended: its log before the last start, and `kubectl describe pod` (or dmesg) for OOMKilled.",
 		Evidence: known(evidence("restarts", downstream.Figure(v.Restarts), plain, "%s restarts in the last 15 minutes"),
-			evidence("rss", v.Memory.RSS, bytes, "it had %s of memory when it was last read"),
-			evidence("process_limit", v.Memory.ProcessLimit, bytes, "it may have %s"), versionOf(v)),
+			evidence("rss", v.Memory.RSS, size, "it had %s of memory when it was last read"),
+			evidence("process_limit", v.Memory.ProcessLimit, size, "it may have %s"), versionOf(v)),
 	}
 	if v.Memory.RSS > fullMemory*v.Memory.ProcessLimit {
 		f.Summary += " It was near its memory limit: out of memory, most likely."

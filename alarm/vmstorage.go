@@ -78,9 +78,10 @@ func eachStorage(find func(r *Readings, s *downstream.StorageView) *Finding) fun
 	}
 }
 
-// failing says whether the storage's own metrics have not been readable for long enough, and in that way.
+// failing says whether the storage's own metrics have not been readable for long enough, and in that way. Where they never were, the address may
+// be a wrong guess (INGESTGW_FORWARD_STORAGE_URLS), and what vminserts say has to do.
 func failing(r *Readings, s *downstream.StorageView, health downstream.Health) bool {
-	return s.Own != nil && s.Own.Health == health && !s.Own.FailingSince.IsZero() && r.At.Sub(s.Own.FailingSince) >= gone
+	return s.Own != nil && !s.Own.Read.IsZero() && s.Own.Health == health && !s.Own.FailingSince.IsZero() && r.At.Sub(s.Own.FailingSince) >= gone
 }
 
 func storageGone(r *Readings, s *downstream.StorageView) *Finding {
@@ -121,7 +122,7 @@ func readOnly(_ *Readings, s *downstream.StorageView) *Finding {
 		Evidence: storageTroubles(s),
 	}
 	if own {
-		f.Evidence = append(f.Evidence, known(evidence("free_disk", s.Own.Storage.FreeDisk, bytes, "%s of its disk are free"))...)
+		f.Evidence = append(f.Evidence, known(evidence("free_disk", s.Own.Storage.FreeDisk, size, "%s of its disk are free"))...)
 	}
 	return f
 }
@@ -135,8 +136,8 @@ func storageCrashLoop(_ *Readings, s *downstream.StorageView) *Finding {
 		Summary: fmt.Sprintf("vmstorage %s has restarted %d times in a quarter of an hour.", s.Storage, v.Restarts),
 		Next:    "Look at why it ended: its log before the last start, and `kubectl describe pod` (or dmesg) for OOMKilled.",
 		Evidence: known(evidence("restarts", downstream.Figure(v.Restarts), plain, "%s restarts in the last 15 minutes"),
-			evidence("rss", v.Memory.RSS, bytes, "it had %s of memory when it was last read"),
-			evidence("process_limit", v.Memory.ProcessLimit, bytes, "it may have %s"), versionOf(v)),
+			evidence("rss", v.Memory.RSS, size, "it had %s of memory when it was last read"),
+			evidence("process_limit", v.Memory.ProcessLimit, size, "it may have %s"), versionOf(v)),
 	}
 }
 
@@ -145,7 +146,7 @@ func storageTroubles(s *downstream.StorageView) []Evidence {
 	e := []Evidence{
 		evidence("unreachable_from", downstream.Figure(s.Unreachable), plain, "%s vminserts say that it is unreachable"),
 		evidence("seen_by", downstream.Figure(s.Seen), plain, "of %s that name it"),
-		evidence("pending", s.Sum.PendingBytes, bytes, "%s wait for it in vminserts"),
+		evidence("pending", s.Sum.PendingBytes, size, "%s wait for it in vminserts"),
 	}
 	if s.Own != nil && s.Own.Error != "" {
 		e = append(e, fact("metrics", "its metrics cannot be read: %s", s.Own.Error))
@@ -163,7 +164,7 @@ func storageSlow(_ *Readings, s *downstream.StorageView) *Finding {
 		Next:    next,
 		Evidence: append(known(
 			evidence("send_share", s.Sum.SendShare, share, "vminsert "+s.WorstFrom+" spends %s of its time on sending to it"),
-			evidence("pending", s.Sum.PendingBytes, bytes, "%s wait for it in vminserts"),
+			evidence("pending", s.Sum.PendingBytes, size, "%s wait for it in vminserts"),
 			evidence("rows", s.Sum.Rows, perSec, "it takes %s rows a second")), e...),
 	}
 }
@@ -187,7 +188,7 @@ func slowBecause(s *downstream.StorageView) (why, next string, e []Evidence) {
 	case v.Pressure.IOStalled > stalledByDisk, v.Pressure.IOWaiting > waitsForDisk, st.AssistedMerges > 0:
 		return "its disk does not keep up",
 			"Look at the disk of this vmstorage: its throughput limit, other users of it, backups; a faster disk or more vmstorages help.",
-			known(evidence("io_waiting", v.Pressure.IOWaiting, share, "it waits for its disk %s of the time"), evidence("write_rate", st.WriteRate, bytes, "it writes %s a second"),
+			known(evidence("io_waiting", v.Pressure.IOWaiting, share, "it waits for its disk %s of the time"), evidence("write_rate", st.WriteRate, size, "it writes %s a second"),
 				evidence("parts", st.Parts, plain, "%s parts wait to be merged"))
 	case v.CPU.Short:
 		return "it has no CPU left", "Give this vmstorage more CPU, or add vmstorages.", cpuEvidence(v)
