@@ -29,8 +29,9 @@ const (
 	slowAnswer = 1
 	// slowerThanPeers is how many times slower than the median of the others.
 	slowerThanPeers = 3
-	// manyRestarts within downstream.RestartMemory are a crash loop.
+	// manyRestarts within downstream.RestartMemory are a crash loop while lives are short.
 	manyRestarts = 3
+	shortLife    = 2 * time.Minute
 	// fullMemory is the part of its memory limit from which on the kernel may have killed a process.
 	fullMemory = 0.85
 	// tenantsMajor.tenantsMinor is the first version that does not copy its table for each new tenant (VictoriaMetrics #7482).
@@ -70,10 +71,10 @@ func insertCauses() []Rule {
 			Means:    "A vminsert uses all of its CPU, and requests wait for it.",
 			Explains: heldUp,
 			Covers:   insertFollows, Find: each(outOfCPU)},
-		{Name: "vminsert_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute,
-			Means: "A vminsert restarts again and again, perhaps for want of memory.",
-			All:   Page, Explains: heldUp,
-			Covers: []string{"vminsert_*", network, "dns"}, Find: each(crashLoop)},
+		{Name: "vminsert_crash_loop", Severity: Ticket, After: 0, Until: time.Minute,
+			Means:    "A vminsert restarts again and again, perhaps for want of memory.",
+			Explains: heldUp,
+			Covers:   []string{"vminsert_*", network, "dns"}, Find: each(crashLoop)},
 		{Name: "vminsert_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vminsert.",
 			All:   Page, Explains: heldUp,
@@ -268,9 +269,14 @@ func waitedFor(i *insert) bool {
 	return in.Current >= crowded*in.Capacity || in.LimitReached > 0 || in.QueueTimeouts > 0 || i.node != nil && (i.node.Busy > 0 || i.node.Seconds > slowAnswer)
 }
 
+// loops says whether a server has restarted again and again and has not lived for long since. Somebody who tries settings restarts it too.
+func loops(v *downstream.Vitals, now time.Time) bool {
+	return v != nil && !v.Jumping && v.Restarts >= manyRestarts && now.Sub(v.LastRestart) < shortLife
+}
+
 func crashLoop(i *insert) *Finding {
 	v := i.own
-	if v == nil || v.Jumping || v.Restarts < manyRestarts {
+	if !loops(v, i.at) {
 		return nil
 	}
 	f := Finding{

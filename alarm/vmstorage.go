@@ -37,10 +37,10 @@ func storageCauses() []Rule {
 			Means: "A vmstorage takes no rows because its disk is full.",
 			All:   Page, Explains: heldUp,
 			Covers: follows, Find: eachStorage(readOnly)},
-		{Name: "vmstorage_crash_loop", Severity: Ticket, After: 0, Until: 5 * time.Minute,
-			Means: "A vmstorage restarts again and again.",
-			All:   Page, Explains: heldUp,
-			Covers: append([]string{"vmstorage_unreachable", "vmstorage_frozen"}, follows...), Find: eachStorage(storageCrashLoop)},
+		{Name: "vmstorage_crash_loop", Severity: Ticket, After: 0, Until: time.Minute,
+			Means:    "A vmstorage restarts again and again.",
+			Explains: heldUp,
+			Covers:   append([]string{"vmstorage_unreachable", "vmstorage_frozen"}, follows...), Find: eachStorage(storageCrashLoop)},
 		{Name: slowStorage, Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
 			Means:    "A vmstorage holds vminserts up: for churn, disk, CPU or garbage collection, as the alarm says.",
 			Explains: heldUp,
@@ -127,9 +127,9 @@ func readOnly(_ *Readings, s *downstream.StorageView) *Finding {
 	return f
 }
 
-func storageCrashLoop(_ *Readings, s *downstream.StorageView) *Finding {
+func storageCrashLoop(r *Readings, s *downstream.StorageView) *Finding {
 	v := s.Own
-	if v == nil || v.Jumping || v.Restarts < manyRestarts {
+	if !loops(v, r.At) {
 		return nil
 	}
 	return &Finding{
