@@ -25,7 +25,7 @@ const (
 func storageCauses() []Rule {
 	follows := []string{"vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "read_path"}
 	return []Rule{
-		{Name: "vmstorage_unreachable", Severity: Ticket, After: 10 * time.Second, Until: 20 * time.Second,
+		{Name: "vmstorage_unreachable", Severity: Ticket, After: 20 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vmstorage, from here or from any vminsert.",
 			All:   Page, Explains: heldUp,
 			Covers: append([]string{"vmstorage_frozen"}, follows...), Find: eachStorage(storageGone)},
