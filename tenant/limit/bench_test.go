@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ingestgw/ingestgw/tenant"
 )
 
@@ -135,6 +137,41 @@ func BenchmarkScrape(b *testing.B) {
 		c.pass(time.Minute)
 		scrape(b, r, c.now)
 	}
+}
+
+// BenchmarkWatching is what alarms cost that read the metrics every 5 s, with 500,000 tenants of which 5,000 are above their limits.
+func BenchmarkWatching(b *testing.B) {
+	const tenants, flooding, every = 500_000, 5_000, 5 * time.Second
+	r, c := newRegistry()
+	plan := &tenant.Plan{Name: "watched", Samples: rate(b, 100, 1000, 200), Requests: rate(b, 1e9, 0, 0), ActiveSeries: 100}
+	all := make([]*Tenant, tenants)
+	for i := range all {
+		all[i] = r.Tenant(&tenant.Profile{ID: tenant.ID{Account: uint32(i)}, Plan: plan})
+		all[i].Admit(c.now, Usage{Samples: 1 + i%1000, Requests: 1}, false)
+	}
+	metrics := make(chan prometheus.Metric, 10_000)
+	gather := func() {
+		r.top.collect(c.now, metrics)
+		for len(metrics) > 0 {
+			<-metrics
+		}
+	}
+	gather() // the first round
+	i := 0
+	for b.Loop() {
+		b.StopTimer()
+		c.pass(every)
+		for range 100_000 { // they send every 25 s
+			i = (i + 1) % tenants
+			all[i].Admit(c.now, Usage{Samples: 100, Requests: 1}, false)
+		}
+		for k := range flooding {
+			all[k*(tenants/flooding)].Admit(c.now, Usage{Samples: 10_000 + k, Requests: 1}, false)
+		}
+		b.StartTimer()
+		gather()
+	}
+	b.ReportMetric(100*b.Elapsed().Seconds()/(float64(b.N)*every.Seconds()), "%core")
 }
 
 // BenchmarkSharing is what it costs to tell and hear of 100,000 tenants.

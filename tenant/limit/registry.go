@@ -53,8 +53,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Registry {
 	for i := range r.shards {
 		r.shards[i].tenants = map[tenant.ID]*Tenant{}
 	}
-	r.top.registry = r
-	r.top.members = map[tenant.ID]*counts{}
+	r.top.init(r)
 	if reg != nil {
 		reg.MustRegister(&r.top)
 	}

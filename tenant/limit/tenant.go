@@ -2,6 +2,7 @@ package limit
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,26 +12,28 @@ import (
 
 // A Tenant is what is known of one tenant that sends. It is safe for concurrent use. Whoever has one need not give it back; one that
 // is held for as long as LIMIT_IDLE without being used may have been forgotten, and what it is told then is lost.
-type Tenant struct { // what every request needs comes first, to be in few cache lines
-	registry *Registry
-	profile  atomic.Pointer[tenant.Profile]
+type Tenant struct { // what every request needs comes first, to be in few cache lines, and before that what ranking needs
 	inFlight atomic.Int32
 
 	mu        sync.Mutex
-	bulk      bool  // the last request went to the bulk lane
-	queued    bool  // it is in registry.busy
-	at        int64 // when levels and recent were brought up to date, in ns since the registry's start
+	bulk      bool                           // the last request went to the bulk lane
+	queued    bool                           // it is in registry.busy
+	suspected bool                           // it is in registry.top.suspects
+	at        int64                          // when levels, recent and over were brought up to date, in ns since the registry's start
+	table     table                          // active series
+	recent    [kinds]float32                 // what was taken, fading within recentFor
+	over      float32                        // samples above the limits, refused or put off to the bulk lane, fading as well
+	counts    *counts                        // in metrics: its own, or those of all the others
+	profile   atomic.Pointer[tenant.Profile] // not guarded by mu
+	registry  *Registry
 	levels    levels
 	others    *others // nil when no other process has told anything of it
-	counts    *counts // in metrics: its own, or those of all the others
 	seen      int64   // when it last sent
 	taken     [kinds]uint64
-	takenBulk uint64         // samples
-	recent    [kinds]float32 // what was taken, fading within recentFor
-	unsent    use            // what the other processes have not been told
+	takenBulk uint64 // samples
+	unsent    use    // what the other processes have not been told
 
 	id       tenant.ID
-	table    table // active series
 	refusals *refusals
 	news     []fingerprint // active series that the others have not been told
 }
@@ -40,6 +43,9 @@ const moment = 0.001
 
 // recentFor is the time constant of rates.
 const recentFor = time.Minute
+
+// faded is what is left of 1 after some ns.
+func faded(ns int64) float32 { return float32(math.Exp(-float64(ns) / float64(recentFor))) }
 
 // refusals exist for tenants of which something was refused.
 type refusals struct {
@@ -155,11 +161,12 @@ func (t *Tenant) advance(at int64) {
 		return
 	}
 	seconds := float64(at-t.at) / float64(time.Second)
+	fade := faded(at - t.at)
 	t.at = at
-	fade := float32(1 / (1 + seconds/recentFor.Seconds()))
 	for k := range kinds {
 		t.recent[k] *= fade
 	}
+	t.over *= fade
 	plan := t.profile.Load().Plan
 	if plan == nil {
 		return
@@ -247,6 +254,46 @@ func (t *Tenant) count(u Usage, wants amounts, bulk, old bool) {
 	if old {
 		t.counts.old.Add(uint64(u.Samples))
 	}
+	if bulk && !old {
+		t.exceed(u.Samples)
+	}
+}
+
+// exceed notes samples that are above the limits.
+func (t *Tenant) exceed(samples int) {
+	t.over += float32(samples)
+	if t.over >= leastOver && !t.suspected {
+		t.suspected = t.registry.top.suspect(t)
+	}
+}
+
+// A standing is what ranking needs of a tenant.
+type standing struct {
+	rate, over float32 // in the measure of Tenant.recent and Tenant.over
+	series     int     // active ones
+	shown      bool    // it has metrics of its own
+}
+
+// stands returns how t stands. It does not bring t up to date, as it is cheaper not to write.
+func (t *Tenant) stands(at int64, s *shard) standing {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fade := faded(max(0, at-t.at))
+	return standing{t.recent[Samples] * fade, t.over * fade, int(t.table.count), t.counts != &s.counts}
+}
+
+// countIn makes c what counts t from now on.
+func (t *Tenant) countIn(c *counts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.counts = c
+}
+
+// acquit makes t one that may become a suspect again.
+func (t *Tenant) acquit() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.suspected = false
 }
 
 // refuse is the verdict on a request for which there is nothing in a hard bucket.
@@ -319,6 +366,9 @@ func (t *Tenant) note(reason Reason, samples int, why error) {
 	t.refusals.requests[reason]++
 	t.refusals.samples[reason] += uint64(samples)
 	t.counts.refused[reason].Add(uint64(samples))
+	if reason <= Series { // a limit
+		t.exceed(samples)
+	}
 	if why != nil {
 		t.refusals.last, t.refusals.at = bounded(why), t.at
 	}

@@ -304,7 +304,7 @@ func TestTheShareOfTheBacklogIsThatOfWhatHasComeOfLate(t *testing.T) {
 		}
 		te.Admit(c.now, Usage{Samples: n, Requests: 1}, false)
 	}
-	r.top.ranked -= int64(rankEvery)
+	r.top.ranking.last.began -= int64(rankEvery)
 	for i, want := range []float64{0.75, 0.25, 0} {
 		if got := share(ids[i]); math.Abs(got-want) > 0.01 {
 			t.Errorf("tenant %v: %v, want %v", ids[i], got, want)

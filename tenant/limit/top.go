@@ -23,27 +23,37 @@ type counts struct {
 }
 
 const (
-	// rankEvery is how often the tenants are compared at most.
-	rankEvery = 15 * time.Second
 	// topFactor is how many members there may be for each tenant that is wanted.
 	topFactor = 10
-	// notably is by how much a tenant has to be above the last of the top to come in.
-	notably = 1.25
+	// guestFactor is how many of those may be guests.
+	guestFactor = 2
+	// mostSuspects is how many tenants above their limits are kept for the next refresh. One that finds no room tries again with its next
+	// request above them, and ranking finds it too.
+	mostSuspects = 4096
+	// leastOver is how many samples above its limits, of about the last minute, make a tenant worth telling of.
+	leastOver = 30
 )
 
-// A top is the tenants that have metrics of their own: the busiest ones, and those that once were. It implements
-// prometheus.Collector.
+// A top is the tenants that have metrics of their own. Members are the busiest ones, and those that once were: they stay. Guests are
+// members that came in for being further above their limits than others, however little they may send: one that is not any more has
+// to leave when there is no room for a worse one. What it sends from then on is counted with the others; if it comes back, its
+// counters begin at 0, as all do when the process starts. It implements prometheus.Collector.
 type top struct {
 	registry *Registry
+	suspects chan *Tenant // those that went above their limits since the last refresh; see suspect
 
 	collecting sync.Mutex // one at a time
-	ranked     int64      // when tenants were last compared
-	series     map[tenant.ID]int
-	rest       int     // active series of all the others
-	rate       float64 // of samples, in the measure of Tenant.recent, of all tenants together
+	ranking    ranking
+	guests     map[tenant.ID]bool
 
 	mu      sync.Mutex // locked after a shard's, before a tenant's
 	members map[tenant.ID]*counts
+}
+
+func (m *top) init(r *Registry) {
+	m.registry, m.ranking.credit = r, mostCredit
+	m.suspects = make(chan *Tenant, mostSuspects)
+	m.members, m.guests = map[tenant.ID]*counts{}, map[tenant.ID]bool{}
 }
 
 // member is what is counted for a tenant alone, nil when nothing is.
@@ -53,118 +63,128 @@ func (m *top) member(id tenant.ID) *counts {
 	return m.members[id]
 }
 
-// A contender is a tenant as it stands in the ranking.
-type contender struct {
-	id   tenant.ID
-	rate float32 // of samples
-}
-
-// A podium is the best of the contenders, the first one first.
-type podium struct {
-	places int
-	best   []contender
-}
-
-func (p *podium) add(c contender) {
-	if len(p.best) == p.places && (p.places == 0 || c.rate <= p.best[p.places-1].rate) {
-		return
-	}
-	i, _ := slices.BinarySearchFunc(p.best, c, func(a, b contender) int { return cmp.Compare(b.rate, a.rate) })
-	if len(p.best) == p.places {
-		p.best = p.best[:p.places-1]
-	}
-	p.best = slices.Insert(p.best, i, c)
-}
-
-// refresh compares the tenants unless that was done of late. m.collecting is held.
-func (m *top) refresh(at int64) {
-	if m.series == nil || at-m.ranked >= int64(rankEvery) {
-		m.rank(at)
-	}
-}
-
-// share is which part of what all tenants send has this rate.
-func (m *top) share(rate float64, at int64) float64 {
-	m.collecting.Lock()
-	defer m.collecting.Unlock()
-	m.refresh(at)
-	if rate == 0 {
-		return 0
-	}
-	return rate / max(rate, m.rate) // a tenant may be busier now than all were then
-}
-
-// rank lets tenants in that are among the busiest, and counts active series.
-func (m *top) rank(at int64) {
-	m.ranked, m.series, m.rest, m.rate = at, map[tenant.ID]int{}, 0, 0
-	all, in := podium{places: m.registry.cfg.Top}, podium{places: m.registry.cfg.Top}
-	m.registry.each(func(t *Tenant) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.advance(at)
-		c := contender{t.id, t.recent[Samples]}
-		m.rate += float64(c.rate)
-		all.add(c)
-		if t.counts == &m.registry.shard(t.id).counts {
-			m.rest += int(t.table.count)
-			return
-		}
-		in.add(c)
-		m.series[t.id] = int(t.table.count)
-	})
-	least := float32(0)
-	if len(in.best) == in.places && in.places > 0 {
-		least = in.best[in.places-1].rate * notably
-	}
-	for _, c := range all.best {
-		if c.rate > least {
-			m.let(c.id)
-		}
-	}
-}
-
-// let gives a tenant metrics of its own, if there is still room.
-func (m *top) let(id tenant.ID) {
-	if !m.enroll(id) {
-		return
-	}
-	s := m.registry.shard(id)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	t := s.tenants[id] // whoever makes it from now on finds it among the members
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.counts = m.member(id)
-}
-
-func (m *top) enroll(id tenant.ID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.members[id] != nil || len(m.members) >= topFactor*m.registry.cfg.Top {
+// suspect has t looked at when the top is refreshed next; false when there are too many already. It does not wait, as t.mu is held.
+func (m *top) suspect(t *Tenant) bool {
+	select {
+	case m.suspects <- t:
+		return true
+	default:
 		return false
 	}
-	m.members[id] = new(counts)
+}
+
+// refresh lets in who has come to belong to the top. m.collecting is held.
+func (m *top) refresh(at int64) {
+	worst := podium{places: guestFactor * m.registry.cfg.Top}
+	if done := m.rank(at); done != nil {
+		m.admit(done)
+		for _, c := range done.worst.best {
+			m.consider(c.id, at, &worst)
+		}
+	}
+	for range len(m.suspects) { // nobody else takes them
+		t := <-m.suspects
+		t.acquit()
+		m.consider(t.id, at, &worst)
+	}
+	m.invite(worst.best, at)
+}
+
+// consider adds the tenant to those that may become guests, if it is above its limits and not a member.
+func (m *top) consider(id tenant.ID, at int64, worst *podium) {
+	if s := m.registry.stands(id, at); !s.shown && s.over >= leastOver {
+		worst.add(contender{id, s.over})
+	}
+}
+
+// admit makes members of those that are notably busier than the last of as many members as are wanted.
+func (m *top) admit(r *round) {
+	least := float32(0)
+	if len(r.in.best) == r.in.places && r.in.places > 0 {
+		least = r.in.best[r.in.places-1].rate * notably
+	}
+	for _, c := range r.all.best {
+		if c.rate <= least || len(m.members)-len(m.guests) >= (topFactor-guestFactor)*m.registry.cfg.Top {
+			return
+		}
+		m.let(c.id)
+		delete(m.guests, c.id) // it stays
+	}
+}
+
+// invite makes guests of the tenants, the worst one being first, as long as there is room or a guest that is notably less above its
+// limits.
+func (m *top) invite(worst []contender, at int64) {
+	var leaving []contender
+	if len(worst) > 0 {
+		leaving = m.leaving(at)
+	}
+	for _, c := range worst {
+		if len(m.guests) >= guestFactor*m.registry.cfg.Top {
+			if len(leaving) == 0 || c.rate <= leaving[0].rate*notably {
+				return
+			}
+			m.dismiss(leaving[0].id)
+			leaving = leaving[1:]
+		}
+		if m.let(c.id) {
+			m.guests[c.id] = true
+		}
+	}
+}
+
+// leaving are the guests in the order in which they have to leave.
+func (m *top) leaving(at int64) (all []contender) {
+	for id := range m.guests {
+		all = append(all, contender{id, m.registry.stands(id, at).over})
+	}
+	slices.SortFunc(all, func(a, b contender) int { return cmp.Compare(a.rate, b.rate) })
+	return all
+}
+
+// let gives a tenant metrics of its own; false when it has them already, or has been forgotten.
+func (m *top) let(id tenant.ID) bool {
+	s := m.registry.shard(id)
+	s.mu.RLock() // nobody makes it meanwhile
+	defer s.mu.RUnlock()
+	t := s.tenants[id]
+	if t == nil || m.member(id) != nil {
+		return false
+	}
+	c := new(counts)
+	m.mu.Lock()
+	m.members[id] = c
+	m.mu.Unlock()
+	t.countIn(c)
 	return true
 }
 
-// each calls fn for every tenant. Meanwhile no tenant of the same shard is made or forgotten.
-func (r *Registry) each(fn func(*Tenant)) {
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.RLock()
-		for _, t := range s.tenants {
-			fn(t)
-		}
-		s.mu.RUnlock()
+// dismiss takes from a guest the metrics of its own.
+func (m *top) dismiss(id tenant.ID) {
+	s := m.registry.shard(id)
+	s.mu.RLock() // nobody makes it meanwhile
+	defer s.mu.RUnlock()
+	m.mu.Lock()
+	delete(m.members, id)
+	m.mu.Unlock()
+	delete(m.guests, id)
+	if t := s.tenants[id]; t != nil {
+		t.countIn(&s.counts)
 	}
+}
+
+// stands is how a tenant stands; nothing when it is not remembered.
+func (r *Registry) stands(id tenant.ID, at int64) standing {
+	t := r.find(id)
+	if t == nil {
+		return standing{}
+	}
+	return t.stands(at, r.shard(id))
 }
 
 var (
 	samplesDesc = prometheus.NewDesc("ingestgw_tenant_samples_total",
-		`Samples that were within the limits of their tenant, by tenant: LIMIT_TOP of them, and "other".`, []string{"tenant"}, nil)
+		`Samples that were within the limits of their tenant, by tenant: the busiest ones (LIMIT_TOP), those furthest above their limits, and "other".`, []string{"tenant"}, nil)
 	bulkDesc = prometheus.NewDesc("ingestgw_tenant_bulk_samples_total",
 		"Of those, samples that went to the bulk lane, as they were old or above the sustained rate.", []string{"tenant"}, nil)
 	oldDesc = prometheus.NewDesc("ingestgw_tenant_old_samples_total",
@@ -192,12 +212,13 @@ func (m *top) Collect(metrics chan<- prometheus.Metric) { m.collect(time.Now(), 
 func (m *top) collect(now time.Time, metrics chan<- prometheus.Metric) {
 	m.collecting.Lock()
 	defer m.collecting.Unlock()
-	m.refresh(m.registry.since(now))
+	at := m.registry.since(now)
+	m.refresh(at)
 	m.mu.Lock()
 	members := maps.Clone(m.members)
 	m.mu.Unlock()
 	for id, c := range members {
-		c.collect(metrics, id.String(), m.series[id], false)
+		c.collect(metrics, id.String(), m.registry.stands(id, at).series, false)
 	}
 	var others counts
 	tenants := 0
@@ -208,7 +229,7 @@ func (m *top) collect(now time.Time, metrics chan<- prometheus.Metric) {
 		tenants += len(s.tenants)
 		s.mu.RUnlock()
 	}
-	others.collect(metrics, "other", m.rest, true)
+	others.collect(metrics, "other", m.ranking.last.rest, true)
 	metrics <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(tenants))
 }
 
