@@ -135,6 +135,35 @@ func TestEachFloodIsToldHoweverManyHaveBeenBefore(t *testing.T) {
 	}
 }
 
+func TestATenantThatHadToLeaveIsToldWhenItFloodsAgain(t *testing.T) {
+	const wanted = 1
+	r, c := crowd(t, wanted)
+	plan := samples(t, 10, 20, 10)
+	flood := func(id tenant.ID, n int) (all map[string]float64) {
+		for range 2 { // less than it takes until all are compared anew
+			r.Tenant(&tenant.Profile{ID: id, Plan: plan}).Admit(c.now, Usage{Samples: n, Requests: 1}, false)
+			r.Tenant(&tenant.Profile{ID: id, Plan: plan}).Admit(c.now, Usage{Samples: n, Requests: 1}, false)
+			c.pass(gatherEvery)
+			all = scrape(t, r, c.now)
+		}
+		c.pass(10 * time.Minute)
+		scrape(t, r, c.now)
+		return all
+	}
+	if got := above(flood(acme, 1e6), acme); got == 0 {
+		t.Fatal("nothing is told of the first flood")
+	}
+	for i := range guestFactor * wanted {
+		flood(tenant.ID{Account: uint32(i)}, 1e6)
+	}
+	if r.top.member(acme) != nil {
+		t.Fatal("a guest stays for ever")
+	}
+	if got := above(flood(acme, 1000), acme); got == 0 || got > 4000 {
+		t.Errorf("%v samples are told of the second flood, want up to 4000", got)
+	}
+}
+
 func TestATenantThatIsHardlyAboveItsLimitsIsNotTold(t *testing.T) {
 	for name, send := range map[string]func(*Tenant, time.Time){
 		"a few samples above": func(te *Tenant, now time.Time) { te.Admit(now, Usage{Samples: 21}, false) },
