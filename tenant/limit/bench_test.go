@@ -127,7 +127,7 @@ func BenchmarkSeries(b *testing.B) {
 	})
 }
 
-// BenchmarkScrape is what a scrape costs that compares 500,000 tenants.
+// BenchmarkScrape is what a scrape would cost that compares all of 500,000 tenants, as the first one does.
 func BenchmarkScrape(b *testing.B) {
 	r, c := newRegistry()
 	for i := range 500_000 {
@@ -135,6 +135,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 	for b.Loop() {
 		c.pass(time.Minute)
+		r.top.ranking = ranking{}
 		scrape(b, r, c.now)
 	}
 }
