@@ -398,6 +398,16 @@ func TestACauseThatNeverFiresHidesNothing(t *testing.T) {
 	}
 }
 
+func TestALittleAboveTheLimitsIsNoFlood(t *testing.T) {
+	p := play(t)
+	p.pass(time.Hour, func(r *Readings) {
+		r.Tenants = append(r.Tenants, Tenant{Name: "9:9", Accepted: 2000, Above: 300, Refused: 90}, Tenant{Name: "9:8", Accepted: 0, Above: 0, Refused: 3})
+	})
+	if len(p.fired) > 0 {
+		t.Errorf("fired: %s", p.names())
+	}
+}
+
 func TestWorkingOffABacklogIsNoAlarm(t *testing.T) {
 	p := play(t)
 	p.pass(2*time.Hour, func(r *Readings) {

@@ -67,6 +67,7 @@ const (
 	mTenantBulk    = "ingestgw_tenant_bulk_samples_total"    // tenant
 	mTenantOld     = "ingestgw_tenant_old_samples_total"     // tenant
 	mTenantRefused = "ingestgw_tenant_refused_samples_total" // tenant, reason
+	mPeers         = "ingestgw_limit_peers"
 	mReload        = "ingestgw_tenant_file_last_reload_successful"
 	mBreaker       = "ingestgw_tenant_directory_breaker_open"
 	mStaleAge      = "ingestgw_tenant_directory_stale_age_seconds"
@@ -129,7 +130,7 @@ func (o *observer) readings(now *gathered.Moment) *Readings {
 	if ends := f.level(mCertificate); ends > 0 {
 		r.CertificateEnds = time.Unix(int64(ends), 0)
 	}
-	r.Load = o.loads.add(now.At, now.Sum(mSamplesIn), !(r.Main.Age > lateAge))
+	r.Load = o.loads.add(now.At, now.Sum(mSamplesIn), 1+f.level(mPeers).Or(0), !(r.Main.Age > lateAge))
 	r.Load.Offered, r.Load.Sent = f.rate(mSamplesIn), f.rate(mSamplesOut)
 	o.ask(r)
 	return r
@@ -347,7 +348,8 @@ const (
 	yesterday = 5
 )
 
-// loads remembers how much was offered in each minute of the last day.
+// loads remembers how much was offered in each minute of the last day, to all processes that receive: when there are more of them,
+// each gets less. It takes it that others get as much as this one.
 type loads struct {
 	began time.Time // of the minute that is not over
 	count float64   // of samples then
@@ -356,19 +358,20 @@ type loads struct {
 	calms []bool
 }
 
-// add takes the counter of samples now, and says what is usual.
-func (l *loads) add(now time.Time, count float64, calm bool) Load {
+// add takes the counter of samples now and how many processes receive, and says what is usual for one of them.
+func (l *loads) add(now time.Time, count, processes float64, calm bool) Load {
 	switch {
 	case math.IsNaN(count):
 	case l.began.IsZero():
 		l.began, l.count, l.calm = now, count, calm
 	case now.Sub(l.began) >= time.Minute:
-		l.put(max(0, count-l.count)/now.Sub(l.began).Seconds(), l.calm && calm)
+		l.put(processes*max(0, count-l.count)/now.Sub(l.began).Seconds(), l.calm && calm)
 		l.began, l.count, l.calm = now, count, calm
 	default:
 		l.calm = l.calm && calm
 	}
-	return Load{Usual: l.usual(), Recent: l.mean(recently, 0), Before: l.before(), Yesterday: l.mean(2*yesterday, aDay-yesterday)}
+	one := downstream.Figure(processes)
+	return Load{Usual: l.usual() / one, Recent: l.mean(recently, 0) / one, Before: l.before() / one, Yesterday: l.mean(2*yesterday, aDay-yesterday) / one}
 }
 
 func (l *loads) put(rate float64, calm bool) {

@@ -172,7 +172,7 @@ func TestWhatIsUsualIsLearntFromCalmMinutes(t *testing.T) {
 	minutes := func(n int, rate float64, calm bool) (last Load) {
 		for range 12 * n {
 			count, now = count+5*rate, now.Add(step)
-			last = l.add(now, count, calm)
+			last = l.add(now, count, 1, calm)
 		}
 		return last
 	}
@@ -191,10 +191,28 @@ func TestWhatIsUsualIsLearntFromCalmMinutes(t *testing.T) {
 	}
 }
 
+// When processes are added, each gets less, and no sender is gone.
+func TestLoadIsThatOfAllProcesses(t *testing.T) {
+	var l loads
+	count, now := 0.0, midnight
+	var got Load
+	for i := range 12 * 120 {
+		processes := 2.0
+		if i >= 12*110 {
+			processes = 6
+		}
+		count, now = count+5*600/processes, now.Add(step)
+		got = l.add(now, count, processes, true)
+	}
+	if math.Abs(float64(got.Before-100)) > 1 || math.Abs(float64(got.Recent-100)) > 1 || math.Abs(float64(got.Usual-100)) > 1 {
+		t.Errorf("%+v, want 100 of each", got)
+	}
+}
+
 func TestACounterThatIsNotThereIsNoLoad(t *testing.T) {
 	var l loads
 	for i := range 100 {
-		if got := l.add(midnight.Add(time.Duration(i)*step), math.NaN(), true); got.Recent.Known() || got.Usual.Known() {
+		if got := l.add(midnight.Add(time.Duration(i)*step), math.NaN(), 1, true); got.Recent.Known() || got.Usual.Known() {
 			t.Fatalf("%+v", got)
 		}
 	}

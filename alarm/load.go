@@ -18,8 +18,10 @@ const (
 	// said, as a few senders may come and go.
 	goneShare  = 0.5
 	littleLoad = 50
-	// leastFlood is the samples a second above its limits from which on a tenant floods.
-	leastFlood = 1
+	// leastFlood is the samples a second above its limits from which on a tenant floods, if they are more than floodShare of what is within them:
+	// somebody is a little above them all the time.
+	leastFlood = 10
+	floodShare = 0.5
 	// topTenants is how many of them are named.
 	topTenants = 5
 	// manyRefused is the part of requests refused for their credentials that is told, allRefused that from which on it is a page.
@@ -63,7 +65,7 @@ func loadCauses() []Rule {
 func flood(r *Readings) *Finding {
 	var floods []Tenant
 	for _, t := range r.Tenants {
-		if t.over() > leastFlood {
+		if t.floods() {
 			floods = append(floods, t)
 		}
 	}
@@ -95,6 +97,11 @@ func tenantsSend(n int) string {
 
 // over is what a tenant sends above its limits.
 func (t *Tenant) over() downstream.Figure { return downstream.Figure(t.Refused.Or(0) + t.Above.Or(0)) }
+
+func (t *Tenant) floods() bool {
+	within := t.Accepted.Or(0) - t.Above.Or(0)
+	return t.over() > leastFlood && float64(t.over()) > floodShare*within
+}
 
 // loadUp is told when the backlog is there and more comes in than is usual.
 func loadUp(r *Readings) *Finding {

@@ -71,7 +71,7 @@ func ownCauses() []Rule {
 			Explains: heldUp, Find: one(diskSlow)},
 		{Name: "own_memory_change_reverted", Severity: Ticket, After: 0, Until: 10 * time.Second,
 			Means:    "A live change of GOGC or of the memory limit cost too much garbage collection and was taken back.",
-			Explains: heldUp,
+			Explains: []string{sendersRefused},
 			Covers:   []string{"own_memory_limit_too_low", "own_gc", "own_cpu"}, Find: one(changeReverted)},
 		{Name: "own_memory_limit_too_low", Severity: Ticket, After: 10 * time.Second, Until: 30 * time.Second,
 			Means:    "The memory limit of ingestgw leaves so little room that it collects garbage again and again.",

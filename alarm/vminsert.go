@@ -428,12 +428,13 @@ func (i *insert) troubles() []Evidence {
 		e = append(e, evidence("metrics_age", v.Age, seconds, "its metrics were read %s ago for the last time"))
 	}
 	if n := i.node; n != nil {
-		e = append(e,
-			evidence("taken", n.Taken, perSec, "it took %s requests a second"),
+		e = append(e, evidence("taken", n.Taken, perSec, "it took %s of our requests a second"))
+		e = append(e, evident(
 			evidence("timeouts", n.TimedOut, perSec, "%s a second were not answered in time"),
 			evidence("unreachable", n.Unreachable, perSec, "%s a second found no connection"),
 			evidence("refused", n.Refused, perSec, "%s a second were refused with 3xx or 4xx"),
-			evidence("busy", n.Busy, perSec, "%s a second were answered with 5xx"))
+			evidence("busy", n.Busy, perSec, "%s a second were answered with 5xx"),
+			evidence("in_flight", n.InFlight, plain, "%s are on their way to it"))...)
 	}
 	return known(e...)
 }
