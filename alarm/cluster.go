@@ -174,7 +174,8 @@ var losses = []loss{
 	{"too_long_label_name", Page, "rows of series with too long a label name", "Raise -maxLabelNameLen of vminsert, or have the sender shorten it."},
 	{"too_long_label_value", Page, "rows of series with too long a label value", "Raise -maxLabelValueLen of vminsert, or have the sender shorten it."},
 	{"labels_cut", Page, "series without some of their labels, or with labels that it cut", "Raise -maxLabelsPerTimeseries and -maxLabelValueLen of vminsert: series get mixed up."},
-	{"big_timestamp", Ticket, "rows with timestamps too far in the future", "Find the sender whose clock is ahead; ingestgw_ingest_future_requests_total counts what comes in."},
+	{"big_timestamp", Ticket, "rows with timestamps too far in the future", "Find the sender whose clock is ahead (ingestgw_ingest_future_requests_total counts what comes in). If there is none and " +
+		"one vmstorage alone does it, a connection to it is out of step: restart the vminserts one after the other."},
 	{"small_timestamp", Ticket, "rows older than the retention", "Find the sender of old samples, or raise -retentionPeriod."},
 	{"nan_value", "", "", ""}, // senders' business: Prometheus sends NaN for what is not there
 	{"incompletely_replicated", Ticket, "rows with fewer copies than -replicationFactor", "See which vmstorages are away or read-only."},

@@ -230,7 +230,7 @@ func desynchronised(r *Readings) []Finding {
 			hit = append(hit, i)
 		}
 	}
-	if len(hit) != 1 || len(r.Storages) < 2 || r.Future > 0 {
+	if len(hit) != 1 || len(r.Storages) < 2 || r.Future != 0 { // unknown where another process receives
 		return nil
 	}
 	s := &r.Storages[hit[0]]
