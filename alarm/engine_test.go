@@ -112,6 +112,7 @@ var incidents = []struct {
 		r.Nodes[0].Busy, r.Nodes[0].Seconds, r.Servers[0].Insert.RequestSeconds = 3, 8, 8
 		r.jammed()
 	}},
+	{"one that passes nothing on", Key{"vminsert_swallows", insertB}, true, 0, func(r *Readings) { r.Canary.Nodes[insertB] = 130 }},
 	{"one slower than its peers", Key{"vminsert_slow", insertB}, false, 90 * time.Second, func(r *Readings) {
 		r.Nodes[1].Seconds, r.Servers[1].Insert.RequestSeconds = 5, 4.9
 	}},

@@ -2,6 +2,7 @@ package alarm
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -95,6 +96,9 @@ func insertCauses() []Rule {
 			Means:    "A vminsert turns requests away though it has CPU left.",
 			Explains: heldUp,
 			Covers:   []string{"vminsert_slow"}, Find: each(queueFull)},
+		{Name: "vminsert_swallows", Severity: Page, After: 20 * time.Second, Until: 30 * time.Second,
+			Means:    "A vminsert takes samples, and none of them can be read: the canary that goes through it alone is not seen.",
+			Explains: []string{canaryNotSeen, notSettling}, Find: swallows},
 		{Name: "vminsert_slow", Severity: Ticket, After: time.Minute, Until: time.Minute,
 			Means:    "A vminsert takes much longer than its peers, and nothing says why.",
 			Explains: heldUp, Find: slowAmongPeers},
@@ -102,7 +106,7 @@ func insertCauses() []Rule {
 }
 
 // insertFollows is what follows from a vminsert that lacks CPU, for whatever reason: it answers late, or not at all.
-var insertFollows = []string{"vminsert_queue_full", "vminsert_slow", "vminsert_frozen", "vminsert_hanging", network, slowStorage}
+var insertFollows = []string{"vminsert_swallows", "vminsert_queue_full", "vminsert_slow", "vminsert_frozen", "vminsert_hanging", network, slowStorage}
 
 // each looks at one vminsert after the other.
 func each(find func(i *insert) *Finding) func(*Readings) []Finding {
@@ -364,6 +368,36 @@ func queueFull(i *insert) *Finding {
 			evidence("inserts", v.Inserts.Current, plain, "%s requests are worked on"),
 			evidence("queue_timeouts", v.Inserts.QueueTimeouts, perSec, "%s requests a second were turned away"))...),
 	}
+}
+
+// swallows finds vminserts that take the canary, and through which it cannot be read, while through another one it can.
+func swallows(r *Readings) []Finding {
+	c := r.Canary
+	if c == nil {
+		return nil
+	}
+	freshest := downstream.Figure(math.Inf(1))
+	for _, age := range c.Nodes {
+		freshest = min(freshest, downstream.Figure(age.Or(math.Inf(1))))
+	}
+	if !(freshest < unseenAge) {
+		return nil
+	}
+	var all []Finding
+	for _, i := range r.inserts() {
+		age, ok := c.Nodes[i.name]
+		if !ok || !(age > unseenAge) || !(age > unseenCount*c.Every) || i.node == nil || !(i.node.Taken > 0) {
+			continue
+		}
+		all = append(all, Finding{Node: i.name,
+			Summary: fmt.Sprintf("vminsert %s answers 2xx, and what it takes cannot be read: the freshest sample that went through it is %s old, through others %s.", i.name,
+				said(age, seconds), said(freshest, seconds)),
+			Next: "Look at its ways to the vmstorages (vm_rpc_rows_pending, its log), and restart it when it has nothing pending; what is not known to be safe is " +
+				"sent again.",
+			Evidence: []Evidence{evidence("canary_age", age, seconds, "the canary through it is %s old"),
+				evidence("canary_age_of_others", freshest, seconds, "through another vminsert it is %s old")}})
+	}
+	return all
 }
 
 // slowAmongPeers finds vminserts that take much longer than the others.

@@ -23,7 +23,7 @@ const (
 )
 
 func storageCauses() []Rule {
-	follows := []string{"vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "read_path"}
+	follows := []string{"vminsert_swallows", "vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "read_path"}
 	return []Rule{
 		{Name: "vmstorage_unreachable", Severity: Ticket, After: 20 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vmstorage, from here or from any vminsert.",
@@ -44,7 +44,7 @@ func storageCauses() []Rule {
 		{Name: slowStorage, Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
 			Means:    "A vmstorage holds vminserts up: for churn, disk, CPU or garbage collection, as the alarm says.",
 			Explains: heldUp,
-			Covers:   []string{"vminsert_slow", "vminsert_queue_full", "rerouting_cascade"}, Find: eachStorage(storageSlow)},
+			Covers:   []string{"vminsert_swallows", "vminsert_slow", "vminsert_queue_full", "rerouting_cascade"}, Find: eachStorage(storageSlow)},
 		{Name: "rerouting_cascade", Severity: Ticket, After: time.Minute, Until: 2 * time.Minute,
 			Means:    "vminserts store rows elsewhere than meant because vmstorages are slow, which makes all of them slower.",
 			Explains: heldUp, Find: one(cascade)},
