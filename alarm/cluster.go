@@ -90,12 +90,25 @@ func wayTo(i *insert) *Finding {
 }
 
 func names(r *Readings) *Finding {
-	if !(r.LookupFailures > 0) {
+	if len(r.Lookups) == 0 {
 		return nil
 	}
-	return &Finding{Summary: "The names of vminserts or vmstorages cannot be looked up; the addresses known before stay in use.",
-		Next:     "Look at DNS, and at the names in INGESTGW_FORWARD_URLS and INGESTGW_FORWARD_STORAGE_URLS.",
-		Evidence: []Evidence{evidence("lookup_failures", r.LookupFailures, perSec, "%s lookups a second fail")}}
+	one := r.Lookups[0] // one of which nothing is known, if there is
+	for _, l := range r.Lookups {
+		if !l.Known {
+			one = l
+			break
+		}
+	}
+	f := &Finding{Summary: fmt.Sprintf("The name %s cannot be looked up (%s); the addresses known before stay in use.", one.Name, one.Error),
+		Next: "Look at DNS, and at the names in INGESTGW_FORWARD_URLS, INGESTGW_FORWARD_STORAGE_URLS and INGESTGW_VMSELECT_URLS."}
+	if !one.Known {
+		f.Summary = fmt.Sprintf("The name %s cannot be looked up (%s), and no address of it is known: nothing that has this name can be reached.", one.Name, one.Error)
+	}
+	for _, l := range r.Lookups[:min(named, len(r.Lookups))] {
+		f.Evidence = append(f.Evidence, fact("lookup", "%s: %s", l.Name, l.Error))
+	}
+	return f
 }
 
 // halfDone finds vminserts and vmstorages that do not understand each other.
@@ -268,7 +281,7 @@ func readPath(r *Readings) []Finding {
 	}
 	slices.Sort(failing)
 	f := Finding{Summary: fmt.Sprintf("%d of %d vmselects do not answer: reading is broken, not ingestion.", len(failing), len(r.Canary.Selects)),
-		Next: "Look at vmselect " + firstFew(failing) + ", and at the vmstorages that it reads from."}
+		Next: "Look at vmselect " + firstFew(failing) + " and at the vmstorages that it reads from; if it answers 4xx, at INGESTGW_VMSELECT_URLS."}
 	if len(failing) == len(r.Canary.Selects) {
 		f.Severity = Page
 	}

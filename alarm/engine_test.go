@@ -185,7 +185,14 @@ var incidents = []struct {
 			r.Servers[i].ClockAhead = -90
 		}
 	}},
-	{"names that cannot be looked up", Key{"dns", ""}, false, 0, func(r *Readings) { r.LookupFailures = 0.2 }},
+	{"names that cannot be looked up", Key{"dns", ""}, false, 0, func(r *Readings) {
+		r.Lookups = []downstream.FailedLookup{{Name: "vminsert.example", Error: "no such host", Known: true}}
+	}},
+	{"vminserts of which no address is known", Key{"dns", ""}, true, 0, func(r *Readings) {
+		r.Lookups = []downstream.FailedLookup{{Name: "vminsert.example", Error: "no such host"}}
+		r.Nodes, r.Servers, r.Storages = nil, nil, nil
+		r.jammed()
+	}},
 	{"a vmselect that does not answer", Key{"read_path", ""}, true, 0, func(r *Readings) {
 		r.Canary.Selects = map[string]string{"vmselect-0:8481": "connection refused"}
 		r.Canary.Age = downstream.Unknown()

@@ -39,7 +39,6 @@ const (
 	mSettleMode   = "ingestgw_forward_settle_mode" // mode
 	mLost         = "ingestgw_forward_lost_blocks_total"
 	mMalformed    = "ingestgw_forward_malformed_blocks_total"
-	mLookups      = "ingestgw_downstream_lookup_failures_total"
 
 	mDiskBytes    = "ingestgw_disk_bytes"       // lane
 	mDiskQuota    = "ingestgw_disk_quota_bytes" // lane
@@ -94,6 +93,8 @@ type Sources struct {
 	Vitals func() []downstream.Vitals
 	Memory func() memory.View
 	Canary func() *Canary
+	// Lookups are names that cannot be looked up.
+	Lookups []func() []downstream.FailedLookup
 }
 
 // An observer makes readings of sources. It belongs to one goroutine.
@@ -120,7 +121,7 @@ func (o *observer) readings(now *gathered.Moment) *Readings {
 	o.remember(now)
 
 	r := &Readings{At: now.At, Window: time.Duration(f.Seconds() * float64(time.Second)), CPUs: runtime.GOMAXPROCS(0)}
-	r.Nodes, r.LookupFailures = f.nodes(), f.rate(mLookups)
+	r.Nodes = f.nodes()
 	r.Main, r.Bulk = f.backlog("main"), f.backlog("bulk")
 	r.Unsettled, r.ByClock = f.level(mUnsettledAge), f.level(mSettleMode, "mode", "time") == 1
 	r.OnHold, r.Lost = f.level(mOnHold), sum(f.growth(mLost), f.growth(mMalformed))
@@ -145,6 +146,9 @@ func (o *observer) ask(r *Readings) {
 	if o.sources.Memory != nil {
 		v := o.sources.Memory()
 		r.Memory = &v
+	}
+	for _, list := range o.sources.Lookups {
+		r.Lookups = append(r.Lookups, list()...)
 	}
 	if o.sources.Canary != nil {
 		r.Canary = o.sources.Canary()

@@ -19,8 +19,8 @@ type Readings struct {
 	Storages []downstream.StorageView
 	// Nodes are the vminserts as our own requests find them.
 	Nodes []Node
-	// LookupFailures is DNS lookups of their names that fail, per second.
-	LookupFailures downstream.Figure
+	// Lookups are the names of servers that cannot be looked up.
+	Lookups []downstream.FailedLookup
 
 	// Main and Bulk are the backlogs of the partitions that this process forwards.
 	Main, Bulk Backlog

@@ -24,11 +24,10 @@ var midnight = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 func calm(at time.Time) *Readings {
 	r := &Readings{
 		At: at, Window: window, CPUs: 4, Cores: 0.4,
-		Nodes:          []Node{node(insertA), node(insertB)},
-		LookupFailures: 0,
-		Main:           Backlog{Age: 0.4, Blocks: 3, Bytes: 90e3, Arriving: 20, Sent: 20, Drain: 0.2},
-		Bulk:           Backlog{Age: 0, Blocks: 0, Bytes: 0, Arriving: 0, Sent: 0, Drain: 0},
-		Unsettled:      35, OnHold: 0, Lost: 0, Future: 0,
+		Nodes:     []Node{node(insertA), node(insertB)},
+		Main:      Backlog{Age: 0.4, Blocks: 3, Bytes: 90e3, Arriving: 20, Sent: 20, Drain: 0.2},
+		Bulk:      Backlog{Age: 0, Blocks: 0, Bytes: 0, Arriving: 0, Sent: 0, Drain: 0},
+		Unsettled: 35, OnHold: 0, Lost: 0, Future: 0,
 		Senders: Senders{All: 400, Full: 0, Unavailable: 0, Spent: 0, Broken: 0, Unknown: 0},
 		Load:    Load{Offered: 50e3, Sent: 50e3, Usual: 50e3, Recent: 50e3, Before: 50e3, Yesterday: 50e3},
 		Tenants: []Tenant{{Name: "1:0", Accepted: 20e3, Above: 0, Refused: 0}, {Name: "2:0", Accepted: 10e3, Above: 0, Refused: 0}},

@@ -51,7 +51,8 @@ type Resolver struct {
 type answer struct {
 	addrs   []netip.Addr // of a host, sorted
 	targets []hostPort   // of an SRV name, sorted
-	failing bool         // the last lookup failed; said once
+	name    string
+	err     error // of the last lookup; said once
 	used    time.Time
 }
 
@@ -208,7 +209,7 @@ func (r *Resolver) ask(ctx context.Context, kind, name string, lookup func(conte
 	}
 	known.used = time.Now()
 	if err == nil {
-		if known.failing {
+		if known.err != nil {
 			r.log.Info("DNS lookup works again", "what", kind, "name", name)
 		}
 		fresh.used = known.used
@@ -217,14 +218,37 @@ func (r *Resolver) ask(ctx context.Context, kind, name string, lookup func(conte
 	}
 	r.failed.Inc()
 	none := len(known.addrs)+len(known.targets) == 0
-	if !known.failing {
-		known.failing = true
+	was := known.err
+	known.err, known.name = err, name
+	if was == nil {
 		r.log.Warn("DNS lookup failed, going on with the addresses known before", "what", kind, "name", name, "none_known", none, "err", err)
 	}
 	if none {
 		return answer{}, fmt.Errorf("look up %s of %s: %w", kind, name, err)
 	}
 	return *known, nil
+}
+
+// A FailedLookup is a name that cannot be looked up now.
+type FailedLookup struct {
+	Name  string
+	Error string
+	// Known says whether addresses from before stay in use. If not, nothing that has this name can be reached.
+	Known bool
+}
+
+// Failing lists the names that could not be looked up the last time, sorted. It is safe for concurrent use.
+func (r *Resolver) Failing() []FailedLookup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []FailedLookup
+	for _, a := range r.answers {
+		if a.err != nil {
+			all = append(all, FailedLookup{Name: a.name, Error: a.err.Error(), Known: len(a.addrs)+len(a.targets) > 0})
+		}
+	}
+	slices.SortFunc(all, func(a, b FailedLookup) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 func (r *Resolver) forgetUnused() {

@@ -236,3 +236,23 @@ func counted(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	}
 	return sum
 }
+
+func TestNamesThatCannotBeLookedUpAreListed(t *testing.T) {
+	d := &dns{hosts: map[string][]string{"vm": {"10.0.0.2"}}}
+	r := NewResolver(d, silent(), prometheus.NewRegistry())
+	if _, err := resolve(t, r, "http://vm:1", "http://none:1"); err == nil {
+		t.Error("no error")
+	}
+	d.set(nil, nil)
+	if got, err := resolve(t, r, "http://vm:1"); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	all := r.Failing()
+	if len(all) != 2 || all[0].Name != "none" || all[0].Known || all[1].Name != "vm" || !all[1].Known || !strings.Contains(all[1].Error, "no such host") {
+		t.Errorf("%+v", all)
+	}
+	d.set(map[string][]string{"vm": {"10.0.0.2"}, "none": {"10.0.0.3"}}, nil)
+	if _, err := resolve(t, r, "http://vm:1", "http://none:1"); err != nil || len(r.Failing()) != 0 {
+		t.Errorf("%v, %+v", err, r.Failing())
+	}
+}

@@ -54,7 +54,8 @@ type Forwarder struct {
 	settle   settling
 	fleet    *fleet
 	watch    *downstream.Watch // nil when nothing is watched
-	peeks    chan struct{}     // holds one for each peek under way
+	lookups  func() []downstream.FailedLookup
+	peeks    chan struct{} // holds one for each peek under way
 	owned    owned
 
 	shipments sync.Pool // of *shipment
@@ -77,11 +78,15 @@ func New(cfg Config, store buffer.Store, budget *memory.Budget, log *slog.Logger
 	watch := downstream.NewWatch(cfg.watchConfig(), resolver, credentials, log, reg)
 	dial := func(ep downstream.Endpoint) poster { return downstream.NewClient(ep, credentials, cfg.Concurrency) }
 	f := newForwarder(cfg, store, budget, resolver, newSettler(cfg.SettleConfig, watch, log, reg), dial, log, reg)
+	f.lookups = resolver.Failing
 	if cfg.watches() || cfg.Watch {
 		f.watch = watch
 	}
 	return f, nil
 }
+
+// FailedLookups lists the names of vminserts and vmstorages that cannot be looked up now. It is safe for concurrent use.
+func (f *Forwarder) FailedLookups() []downstream.FailedLookup { return f.lookups() }
 
 // Vitals returns how the vminserts and vmstorages are, as far as their metrics tell; nothing when they are not read
 // (FORWARD_WATCH=false), or before Run. It is safe for concurrent use.

@@ -103,7 +103,7 @@ func (c Change) apply(s State, a around) (State, error) {
 		}
 	}
 	if c.Limit == nil {
-		return s, nil
+		return s, s.bounded()
 	}
 	var err error
 	if s.Limit, s.LimitFrom, err = a.decideLimit(*c.Limit); err != nil {
@@ -118,7 +118,15 @@ func (c Change) apply(s State, a around) (State, error) {
 	case c.Limit.Percent == 0 && !c.Limit.Auto:
 		s.LimitFrom = live
 	}
-	return s, nil
+	return s, s.bounded()
+}
+
+// bounded says whether there is anything that makes Go collect garbage.
+func (s State) bounded() error {
+	if s.GOGC >= 0 || s.Limit > 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: gogc off without a memory limit would never collect garbage: give a limit too", ErrChange)
 }
 
 // live is who decided on what was changed while running.

@@ -381,6 +381,7 @@ func TestAChangeIsAppliedWholeOrNotAtAll(t *testing.T) {
 		`{"gogc": "on"}`:                        `gogc "on"`,
 		`{"gogc": -1}`:                          `gogc "-1"`,
 		`{"gogc": 1.5}`:                         `gogc "1.5"`,
+		`{"gogc": "off", "limit": 0}`:           `gogc off without a memory limit`,
 		`{"gogc": null}`:                        `gogc null: want a number or a text`,
 		`{"gogc": [1]}`:                         `gogc [1]: want a number or a text`,
 		`{"limit": true}`:                       `limit true`,

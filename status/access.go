@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ingestgw/ingestgw/internal/credentials"
+	"github.com/ingestgw/ingestgw/internal/logs"
 )
 
 // leastToken is the least number of characters that a token has to have to be worth anything.
@@ -60,7 +61,7 @@ func (g *guard) protect(next http.Handler) http.Handler {
 		}
 		watched := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		defer func() {
-			g.log.Info("done for an operator", "method", r.Method, "path", r.URL.Path, "who", whoAsks(r), "status", watched.code)
+			g.log.InfoContext(logs.Always(r.Context()), "done for an operator", "method", r.Method, "path", r.URL.Path, "who", whoAsks(r), "status", watched.code)
 		}()
 		next.ServeHTTP(watched, r)
 	})

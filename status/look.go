@@ -315,10 +315,18 @@ func topOf(f span) TopTenants {
 		}
 	}
 	slices.SortFunc(top.Top, func(a, b TenantRate) int {
-		return cmp.Or(-cmp.Compare(a.weight(), b.weight()), strings.Compare(a.Tenant, b.Tenant))
+		return cmp.Or(rest(a)-rest(b), -cmp.Compare(a.weight(), b.weight()), strings.Compare(a.Tenant, b.Tenant))
 	})
 	top.Top = top.Top[:min(mostTenants, len(top.Top))]
 	return top
+}
+
+// rest is 1 for all the others together, who come last.
+func rest(t TenantRate) int {
+	if t.Tenant == "other" {
+		return 1
+	}
+	return 0
 }
 
 func (t TenantRate) weight() Number { return t.SamplesPerSecond + t.RefusedPerSecond }

@@ -59,7 +59,7 @@ func (s *Server) changeMemory(w http.ResponseWriter, r *http.Request, m Memory) 
 	default:
 		s.sayError(w, http.StatusServiceUnavailable, err.Error())
 	}
-	s.log.Warn("memory settings not changed", "remote", r.RemoteAddr, "err", err)
+	s.log.Warn("memory settings not changed", "who", whoAsks(r), "err", err)
 }
 
 func setMemory(w http.ResponseWriter, r *http.Request, m Memory) (memory.View, error) {
@@ -71,6 +71,6 @@ func setMemory(w http.ResponseWriter, r *http.Request, m Memory) (memory.View, e
 	if err != nil {
 		return memory.View{}, err
 	}
-	change.By = r.RemoteAddr
+	change.By = whoAsks(r)
 	return m.Set(r.Context(), change)
 }

@@ -142,7 +142,8 @@ type Node struct {
 type Vitals struct {
 	Version       string `json:"version"`
 	UptimeSeconds Number `json:"uptime_seconds"`
-	// GCShare is what garbage collection takes of the CPU that it uses, AssistShare the part that holds up its work, 0 to 1.
+	// GCShare is what garbage collection takes of the CPU that it uses, AssistShare the part that holds up its work, 0 to 1. Unknown
+	// of one that uses less than a tenth of a core, where they mean nothing.
 	GCShare     Number `json:"gc_share"`
 	AssistShare Number `json:"gc_assist_share"`
 	// CPUCores is what it uses of AvailableCores.

@@ -44,6 +44,7 @@ func (g *gateway) startCanary(cfg *config, forwarder *forward.Forwarder, reg pro
 	if err != nil {
 		return err
 	}
+	g.sources.Lookups = append(g.sources.Lookups, resolver.Failing)
 	g.sources.Canary = func() *alarm.Canary { return canaryOf(g.canary.View()) }
 	g.probing = launch("canary", g.ended, g.canary.Run)
 	return nil

@@ -188,6 +188,7 @@ func (g *gateway) startForward(cfg *config, budget *memory.Budget, reg prometheu
 	}
 	g.status.SetVitals(func() []status.NodeVitals { return vitalsOf(forwarder.Vitals()) })
 	g.sources.Vitals = forwarder.Vitals
+	g.sources.Lookups = append(g.sources.Lookups, forwarder.FailedLookups)
 	g.sending = launch("forward", g.ended, func(ctx context.Context) error { return forwarder.Run(ctx, cfg.consumers()) })
 	return forwarder, nil
 }

@@ -18,8 +18,8 @@ func vitalsOf(all []downstream.Vitals) []status.NodeVitals {
 		n.Vitals = status.Vitals{
 			Version:        v.Version.Text,
 			UptimeSeconds:  status.Number(v.Uptime),
-			GCShare:        status.Number(v.CPU.GCShare),
-			AssistShare:    status.Number(v.CPU.AssistShare),
+			GCShare:        status.Number(ofBusy(v, v.CPU.GCShare)),
+			AssistShare:    status.Number(ofBusy(v, v.CPU.AssistShare)),
 			CPUCores:       status.Number(v.CPU.Used),
 			AvailableCores: status.Number(v.CPU.Available),
 			MemoryBytes:    status.Number(v.Memory.RSS),
@@ -32,6 +32,17 @@ func vitalsOf(all []downstream.Vitals) []status.NodeVitals {
 		}
 	}
 	return list
+}
+
+// idleCores is the CPU of a process below which its shares mean nothing: what little an idle one does may well be collecting garbage.
+const idleCores = 0.1
+
+// ofBusy is the share, unknown of a server that does hardly anything.
+func ofBusy(v *downstream.Vitals, share downstream.Figure) downstream.Figure {
+	if !(v.CPU.Used >= idleCores) {
+		return downstream.Unknown()
+	}
+	return share
 }
 
 // pendingBytes is what a vminsert holds for storages. A vmstorage tells of rows only.

@@ -66,6 +66,20 @@ func TestALineThatRepeatsIsSummedUp(t *testing.T) {
 	})
 }
 
+func TestWhatMustBeToldIsNeverHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lines
+		log, end := New(Config{}, &out)
+		defer end()
+		for range passing + 37 {
+			log.InfoContext(Always(t.Context()), "memory settings changed")
+		}
+		if n := len(out.all()); n != passing+37 {
+			t.Errorf("%d lines pass, want all %d", n, passing+37)
+		}
+	})
+}
+
 func TestErrorsOfDifferentKindsNeverHideEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out lines

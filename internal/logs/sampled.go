@@ -28,9 +28,16 @@ type sampled struct {
 	sampler *sampler
 }
 
+// alwaysKey is in the context of lines that are never held back.
+type alwaysKey struct{}
+
+// Always makes a context for lines that must not be held back however many there are, such as who has changed what. Who can cause them
+// can fill the disk: they are for those who may.
+func Always(ctx context.Context) context.Context { return context.WithValue(ctx, alwaysKey{}, true) }
+
 // Handle passes r on or counts it.
 func (h *sampled) Handle(ctx context.Context, r slog.Record) error {
-	if h.sampler.holdBack(h.Handler, r) {
+	if ctx.Value(alwaysKey{}) == nil && h.sampler.holdBack(h.Handler, r) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)

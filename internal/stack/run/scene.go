@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -114,6 +117,11 @@ func (s *scene) start(ctx context.Context) error {
 		"INGESTGW_FORWARD_URLS=" + s.vminsert.URL(),
 		"INGESTGW_FORWARD_STORAGE_URLS=" + s.storages[0].URL() + "," + s.storages[1].URL(),
 	}
+	token, err := s.writeToken()
+	if err != nil {
+		return err
+	}
+	settings = append(settings, "INGESTGW_VMSELECT_URLS="+s.vmselect.URL(), "INGESTGW_ADMIN_TOKEN_FILE="+token)
 	if s.kafka {
 		buffer, err := s.launchKafka(ctx)
 		if err != nil {
@@ -129,6 +137,27 @@ func (s *scene) start(ctx context.Context) error {
 	vmagent.Args = append(vmagent.Args, "-remoteWrite.forcePromProto")
 	s.vmagent, err = s.launch(ctx, vmagent, map[string]int{"http": 8429})
 	return err
+}
+
+// token is the file with the token of operators.
+func (s *scene) token() string { return filepath.Join(s.dir, "token") }
+
+// writeToken makes a token of operators unless there is one from before, and returns the file's absolute path.
+func (s *scene) writeToken() (path string, err error) {
+	if path, err = filepath.Abs(s.token()); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return path, nil
+	} else if err != nil {
+		return "", fmt.Errorf("write a token of operators: %w", err)
+	}
+	_, err = fmt.Fprintln(f, rand.Text())
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("write a token of operators: %w", err)
+	}
+	return path, nil
 }
 
 // jobs says whom vmagent scrapes, itself included: the addresses by the name of the job.

@@ -98,7 +98,8 @@ func (s *scene) showLinks() {
 	fmt.Fprintf(s.out, `
 Open
   http://%s/
-      whether all is well, and if not, what is wrong and what to do (ingestgw)
+      whether all is well, and if not, what is wrong and what to do (ingestgw); what changes something there wants the token in
+      %s
   http://%s/metrics
       the figures behind that
   %s
@@ -112,7 +113,7 @@ Offer load, then see that nothing of it was lost
   go run ./loadtest send -url %s -ledger %s
   go run ./loadtest verify -url %s -ledger %s
 Ctrl-C stops everything.
-`, s.gateway.AddrOf("admin"), s.gateway.AddrOf("admin"), vmui, s.vmagent.URL(), s.gateway.URL(), s.gateway.URL(), s.gateway.URL(), ledger,
+`, s.gateway.AddrOf("admin"), s.token(), s.gateway.AddrOf("admin"), vmui, s.vmagent.URL(), s.gateway.URL(), s.gateway.URL(), s.gateway.URL(), ledger,
 		s.vmselect.URL(), ledger)
 }
 
