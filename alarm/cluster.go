@@ -111,18 +111,23 @@ func names(r *Readings) *Finding {
 	return f
 }
 
-// halfDone finds vminserts and vmstorages that do not understand each other.
+// halfDone finds vminserts and vmstorages that do not understand each other. That handshakes fail is not enough: they do with a storage
+// that hangs, too.
 func halfDone(r *Readings) *Finding {
 	var handshakes, unsupported float64
 	var between []string
 	for i := range r.Storages {
 		w := &r.Storages[i].Sum
-		if h, u := w.HandshakeErrors.Or(0), w.DroppedOnUnsupported.Or(0); h+u > 0 {
+		h, u := w.HandshakeErrors.Or(0), w.DroppedOnUnsupported.Or(0)
+		if own := r.Storages[i].Own; own != nil && own.Health != downstream.HealthGood {
+			h = 0
+		}
+		if h+u > 0 {
 			handshakes, unsupported = handshakes+h, unsupported+u
 			between = append(between, r.Storages[i].Storage)
 		}
 	}
-	if len(between) == 0 {
+	if len(between) == 0 || unsupported == 0 && !differ(r) {
 		return nil
 	}
 	f := &Finding{Summary: "vminserts and vmstorages do not understand each other: an upgrade is half done (handshakes fail).",
@@ -146,6 +151,13 @@ func mixed(r *Readings) *Finding {
 		}
 	}
 	return nil
+}
+
+// differ says whether the servers are known to be of more than one version.
+func differ(r *Readings) bool {
+	all := append(versionsOf(r, downstream.VMInsert), versionsOf(r, downstream.VMStorage)...)
+	slices.Sort(all)
+	return len(slices.Compact(all)) > 1
 }
 
 // versionsOf are the versions of the servers of a kind, sorted.

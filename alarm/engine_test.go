@@ -135,7 +135,7 @@ var incidents = []struct {
 	{"one of two storages frozen", Key{"vmstorage_frozen", storageB}, true, 0, func(r *Readings) {
 		fail(r, &r.Servers[3], downstream.HealthMute)
 		for i := range 2 {
-			r.Servers[i].Insert.Ways[1].SendShare = 1
+			r.Servers[i].Insert.Ways[1].SendShare, r.Servers[i].Insert.Ways[1].HandshakeErrors = 1, 0.5
 			r.Nodes[i].Seconds, r.Servers[i].Insert.RequestSeconds = 20, 19
 		}
 		r.summon()
@@ -169,6 +169,11 @@ var incidents = []struct {
 	}},
 	{"an upgrade that is half done", Key{"upgrade_half_done", ""}, true, 0, func(r *Readings) {
 		r.Servers[0].Insert.Ways[0].DroppedOnUnsupported, r.Servers[0].Insert.Ways[0].HandshakeErrors = 200, 1
+		r.summon()
+	}},
+	{"an upgrade whose handshakes fail", Key{"upgrade_half_done", ""}, false, 0, func(r *Readings) {
+		r.Servers[0].Version = downstream.Version{Text: "v1.120.0-cluster", Major: 1, Minor: 120}
+		r.Servers[0].Insert.Ways[0].HandshakeErrors = 1
 		r.summon()
 	}},
 	{"versions that stay mixed", Key{"mixed_versions", ""}, false, 4 * time.Hour, func(r *Readings) {

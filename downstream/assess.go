@@ -122,6 +122,11 @@ func (t *record) vitals(now time.Time, usual func(*Reading) time.Duration) Vital
 		}
 	}
 	s.assess(&v)
+	if v.Storage != nil && t.Last != nil { // who it is does not grow old
+		if _, port, err := net.SplitHostPort(t.Last.Flags[insertAddrFlag]); err == nil {
+			v.Storage.Port = port
+		}
+	}
 	return v
 }
 
@@ -484,9 +489,6 @@ func (s stretch) storage(ignored []Ignored) *StorageVitals {
 		Parts:          s.level(parts),
 		Merges:         s.level(merges),
 		AssistedMerges: s.rate(assistedMerges),
-	}
-	if _, port, err := net.SplitHostPort(s.now.Flags[insertAddrFlag]); err == nil {
-		v.Port = port
 	}
 	if !v.Rows.Known() {
 		v.Rows = v.Added

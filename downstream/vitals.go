@@ -249,7 +249,8 @@ type Way struct {
 
 // StorageVitals are what only a vmstorage has.
 type StorageVitals struct {
-	// Port is where it listens for vminserts [flag vminsertAddr], such as "8400": with the host it tells which Way leads here.
+	// Port is where it listens for vminserts [flag vminsertAddr], such as "8400": with the host it tells which Way leads here. It stays when
+	// the figures have grown too old.
 	Port string `json:"port"`
 	// Rows is rows per second that arrive [vm_rows_received_by_storage_total, or vm_rows_added_to_storage_total on v1.100];
 	// Added is those that were kept [vm_rows_added_to_storage_total].

@@ -274,6 +274,13 @@ func TestFiguresThatAreTooOldAreNotShown(t *testing.T) {
 	if v.CPU.Used.Known() || len(v.Insert.Ways) > 0 || v.Version.Text == "" || v.Age != 63 {
 		t.Errorf("old figures are shown: %+v", v)
 	}
+	storage := newRecord(Endpoint{Base: &url.URL{}}, VMStorage)
+	page := readPage(t, "process_start_time_seconds 1\nflag{name=\"inmemoryDataFlushInterval\", value=\"5s\"} 1\nflag{name=\"vminsertAddr\", value=\":8411\"} 1\n")
+	page.Ended = now
+	storage.good(page, time.Minute)
+	if v := storage.vitals(now.Add(time.Hour), everySecond); v.Storage.Port != "8411" {
+		t.Errorf("an hour later it is not known any more which storage it is: %+v", v.Storage)
+	}
 	for want, err := range map[Health]error{
 		HealthUnreachable: errors.New("connection refused"), HealthBusy: ErrBusy, HealthUnusable: ErrUnusable, HealthMute: ErrNoAnswer,
 	} {
