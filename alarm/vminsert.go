@@ -15,9 +15,10 @@ const (
 	// tightHeap is the ratio of the heap's goal to what is alive below which GOGC, or a memory limit, leaves too little: GOGC=100 gives
 	// 1.5 and more, GOGC=10 1.1 (measured with v1.100).
 	tightHeap = 1.35
-	// limitedHeap is the part of the memory limit that the heap's goal takes when the limit is what makes it small. The rest
-	// is stacks, Go's own tables and gaps.
-	limitedHeap = 0.55
+	// limitedHeap is the part of the memory limit that the heap's goal takes when the limit is what makes it small, and limitedMemory the
+	// part that the memory in use takes. Stacks, Go's own tables and gaps count against the limit too, 8 to 10 MB in a small v1.100.
+	limitedHeap   = 0.55
+	limitedMemory = 0.85
 	// crowded is the part of the room for requests from which on they wait.
 	crowded = 0.8
 	// justStarted is in seconds.
@@ -129,7 +130,10 @@ func boundByGC(v *downstream.Vitals) bool { return v != nil && v.CPU.Short && v.
 func tight(v *downstream.Vitals) bool { return v.Memory.Ratio <= tightHeap }
 
 // limited says whether the memory limit is why.
-func limited(v *downstream.Vitals) bool { return v.Memory.NextGC >= limitedHeap*v.Memory.Limit }
+func limited(v *downstream.Vitals) bool {
+	m := &v.Memory
+	return m.NextGC >= limitedHeap*m.Limit || m.Anon >= limitedMemory*m.Limit || m.RSS >= limitedMemory*m.Limit
+}
 
 func gogcTooLow(i *insert) *Finding {
 	v := i.own
@@ -193,7 +197,7 @@ func oldVersion(i *insert) *Finding {
 
 func allocates(i *insert) *Finding {
 	v := i.own
-	if !allocating(v) || beforeTenants(v) && (v.Insert.NewTenants > 1 || v.Insert.TenantSeries > manyTenants) {
+	if !allocating(v) || v.Uptime < justStarted || beforeTenants(v) && (v.Insert.NewTenants > 1 || v.Insert.TenantSeries > manyTenants) {
 		return nil
 	}
 	return &Finding{
