@@ -46,6 +46,12 @@ var incidents = []struct {
 		r.Servers[1].Memory.Limit = 40e6
 		r.jammed()
 	}},
+	{"a small memory limit, of which the heap is but a half", Key{"vminsert_memory_limit_too_low", insertA}, true, 0, func(r *Readings) {
+		bound(&r.Servers[0])
+		m := &r.Servers[0].Memory
+		m.Ratio, m.NextGC, m.LiveHeap, m.Limit, m.RSS, m.Anon = 1.24, 10315658, 8349185, 20971520, 24.8e6, downstream.Unknown()
+		r.jammed()
+	}},
 	{"registration of new tenants", Key{"vminsert_registers_tenants", insertA}, true, 0, func(r *Readings) {
 		bound(&r.Servers[0])
 		r.Servers[0].Memory.Ratio, r.Servers[0].Insert.NewTenants = 1.7, 700
