@@ -26,11 +26,11 @@ func clusterCauses() []Rule {
 	return []Rule{
 		{Name: network, Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
 			Means:    "Requests fail or take long on the way: network, proxy, firewall.",
-			Explains: heldUp, Find: wayTrouble},
+			Explains: heldUp, Covers: []string{"vminsert_slow"}, Find: wayTrouble},
 		{Name: "dns", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
 			Means:    "Names of vminserts or vmstorages cannot be looked up.",
 			Explains: heldUp,
-			Covers:   []string{"vminsert_unreachable", network}, Find: one(names)},
+			Covers:   []string{"vminsert_unreachable", network, "settled_by_clock"}, Find: one(names)},
 		{Name: "upgrade_half_done", Severity: Ticket, After: 20 * time.Second, Until: 2 * time.Minute,
 			Means:    "vminserts and vmstorages do not understand each other.",
 			Explains: heldUp,
@@ -46,7 +46,7 @@ func clusterCauses() []Rule {
 			Covers: []string{"vmstorage_desynchronised"}, Find: skew},
 		{Name: "read_path", Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
 			Means:    "vmselects do not answer (page: none does). Ingestion may be well.",
-			Explains: []string{canaryNotSeen}, Find: readPath},
+			Explains: []string{canaryNotSeen, notReadable}, Find: readPath},
 	}
 }
 
@@ -80,6 +80,9 @@ func wayTo(i *insert) *Finding {
 	case i.node.failing() && i.node.Unreachable > 0:
 		return &Finding{Summary: fmt.Sprintf("Connections to vminsert %s break or fail, though it runs and answers for its metrics.", i.name),
 			Next: "Look at what stands between: a proxy, a firewall, a service mesh, connection limits.", Evidence: i.troubles()}
+	case i.node.Stuck:
+		return &Finding{Summary: fmt.Sprintf("Requests to vminsert %s are not answered, though it runs and answers for its metrics.", i.name),
+			Next: "Look at what stands between (a proxy that hangs?), and at its own log and its vm_concurrent_insert_current.", Evidence: i.troubles()}
 	case i.node.Seconds > slowAnswer && theirs < theirPart*i.node.Seconds && !i.own.CPU.Short:
 		return &Finding{Summary: fmt.Sprintf("Requests to vminsert %s take %s, of which it spends only %s: the rest is lost on the way.", i.name, said(i.node.Seconds, seconds), said(theirs, seconds)),
 			Next: "Look at the network and at proxies between ingestgw and this vminsert: packet loss, bandwidth, a proxy that buffers.",

@@ -159,6 +159,11 @@ func (s *state) active(now time.Time, e *Engine) bool {
 	return s.ended.IsZero() && (s.fired || now.Sub(s.last) <= e.scaled(gap))
 }
 
+// reaches says whether a cause may be the reason of a symptom by the time of both: one that was over when the symptom began is not.
+func (s *state) reaches(sign *state, now time.Time, e *Engine) bool {
+	return s.active(now, e) && (now.Sub(s.last) <= e.scaled(gap) || !sign.began.After(s.last))
+}
+
 func (e *Engine) see(s sight, now time.Time) {
 	key := Key{s.rule.Name, s.Node}
 	st := e.states[key]
@@ -218,7 +223,7 @@ func (e *Engine) explained(sign *state, now time.Time) bool {
 	for _, last := range []bool{false, true} {
 		told, found := false, false
 		for _, s := range e.states {
-			if s.rule != nil && s.rule.Last == last && s.active(now, e) && slices.Contains(s.rule.Explains, sign.rule.Name) {
+			if s.rule != nil && s.rule.Last == last && s.reaches(sign, now, e) && slices.Contains(s.rule.Explains, sign.rule.Name) {
 				found, told = true, told || s.fired
 				e.attach(s, sign, now)
 			}
@@ -273,7 +278,7 @@ func (e *Engine) age(now time.Time) {
 		case !s.ended.IsZero():
 		case !s.fired:
 			s.fired = s.last.Equal(now) && now.Sub(s.first) >= e.scaled(after)
-		case now.Sub(s.last) >= e.scaled(until), e.replaced(s):
+		case s.last.Before(now) && now.Sub(s.last) >= e.scaled(until), e.replaced(s):
 			s.ended = now
 		}
 	}

@@ -196,6 +196,9 @@ var incidents = []struct {
 			r.Servers[i].ClockAhead = -90
 		}
 	}},
+	{"requests that are never answered, by a vminsert whose metrics are", Key{"network", insertB}, false, 0, func(r *Readings) {
+		r.Nodes[1].Taken, r.Nodes[1].Stuck, r.Nodes[1].Seconds, r.Nodes[1].InFlight = 0, true, downstream.Unknown(), 1
+	}},
 	{"names that cannot be looked up", Key{"dns", ""}, false, 0, func(r *Readings) {
 		r.Lookups = []downstream.FailedLookup{{Name: "vminsert.example", Error: "no such host", Known: true}}
 	}},
@@ -264,11 +267,17 @@ var incidents = []struct {
 		r.Memory.Reverted = &memory.Reverted{At: midnight.Add(time.Minute), By: "token", From: memory.State{Limit: 16 << 20, GOGC: 100},
 			To: memory.State{Limit: 1 << 30, GOGC: 100}, GCShare: 0.6, MaxShare: 0.25}
 		r.Memory.Pressed, r.Senders.Spent, r.Cores = &memory.Pressed{Since: midnight, Halved: 2}, 40, 3.9
+		r.Memory.Now.Live, r.Memory.Now.Room = 9<<20, 10<<20
 	}},
 	{"own memory limit too low", Key{"own_memory_limit_too_low", ""}, true, 0, func(r *Readings) {
 		r.Memory.Pressed, r.Senders.Spent = &memory.Pressed{Since: midnight, Halved: 3}, 40
-		r.Memory.Standing, r.Memory.Now = memory.Costly, memory.Reading{Known: true, Noticeable: true, GCShare: 0.5}
+		r.Memory.Standing, r.Memory.Now = memory.Costly, memory.Reading{Known: true, Noticeable: true, GCShare: 0.5, Live: 9 << 20, Room: 10 << 20}
 		r.Cores = 3.95
+	}},
+	{"a limit changed live that costs a hair less than what is taken back", Key{"own_memory_limit_too_low", ""}, false, 90 * time.Second, func(r *Readings) {
+		r.Memory.Pressed, r.Memory.Standing = &memory.Pressed{Since: midnight.Add(time.Minute), Halved: 3}, memory.OnTrial
+		r.Memory.InForce.Limit = 16 << 20
+		r.Memory.Now = memory.Reading{Known: true, Noticeable: true, GCShare: 0.24, Live: 9 << 20, Room: 10 << 20}
 	}},
 	{"own garbage collection", Key{"own_gc", ""}, false, 0, func(r *Readings) {
 		r.Memory.Standing, r.Memory.Now = memory.Costly, memory.Reading{Known: true, Noticeable: true, GCShare: 0.5}
@@ -412,6 +421,51 @@ func TestACauseThatNeverFiresHidesNothing(t *testing.T) {
 			bound(&r.Servers[0])
 		}
 	})
+	if _, ok := p.fired[Key{CauseUnknown, ""}]; !ok {
+		t.Errorf("fired: %s", p.names())
+	}
+}
+
+// Budgets grow back step by step.
+func TestALimitThatWasRaisedIsTooLowNoMore(t *testing.T) {
+	for name, limit := range map[string]int64{"none": 0, "raised": 1 << 30} {
+		p := play(t)
+		p.pass(10*time.Minute, func(r *Readings) {
+			r.Memory.Pressed, r.Memory.InForce.Limit = &memory.Pressed{Since: midnight, Halved: 2}, limit
+			r.Memory.Now = memory.Reading{Known: true, GCShare: 0.01, Live: 9 << 20, Room: max(0, limit-8<<20)}
+		})
+		if len(p.fired) > 0 {
+			t.Errorf("%s: fired: %s", name, p.names())
+		}
+	}
+}
+
+// What is seen all the time stays one alarm, however short the times of its rule are.
+func TestWhatLastsDoesNotFlap(t *testing.T) {
+	for _, c := range incidents {
+		if c.slow > 2*time.Minute {
+			continue
+		}
+		p := play(t)
+		p.pass(5*time.Minute, c.breaks)
+		if len(p.ended) > 0 {
+			t.Errorf("%s: resolved while it lasts", c.name)
+		}
+	}
+}
+
+// An alarm that only lingers is no reason for what begins later.
+func TestWhatIsOverExplainsNothingNew(t *testing.T) {
+	p := play(t)
+	p.pass(2*time.Minute, func(r *Readings) { bound(&r.Servers[0]) })
+	p.pass(20*time.Second, nil)
+	p.pass(2*time.Minute, func(r *Readings) {
+		r.jammed()
+		r.Load.Usual = downstream.Unknown()
+	})
+	if a := p.fired[Key{"vminsert_gogc_too_low", insertA}]; a.Severity != Ticket {
+		t.Errorf("it has become a %s", a.Severity)
+	}
 	if _, ok := p.fired[Key{CauseUnknown, ""}]; !ok {
 		t.Errorf("fired: %s", p.names())
 	}

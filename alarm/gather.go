@@ -121,7 +121,7 @@ func (o *observer) readings(now *gathered.Moment) *Readings {
 	o.remember(now)
 
 	r := &Readings{At: now.At, Window: time.Duration(f.Seconds() * float64(time.Second)), CPUs: runtime.GOMAXPROCS(0)}
-	r.Nodes = f.nodes()
+	r.Nodes = f.nodes(long)
 	r.Main, r.Bulk = f.backlog("main"), f.backlog("bulk")
 	r.Unsettled, r.ByClock = f.level(mUnsettledAge), f.level(mSettleMode, "mode", "time") == 1
 	r.OnHold, r.Lost = f.level(mOnHold), sum(f.growth(mLost), f.growth(mMalformed))
@@ -216,12 +216,13 @@ func (f figures) backlog(lane string) Backlog {
 	}
 }
 
-func (f figures) nodes() []Node {
+func (f figures) nodes(long figures) []Node {
 	codes := map[string]map[string]float64{}
 	for _, code := range []string{"2xx", "3xx", "4xx", "5xx", "timeout", "unreachable"} {
 		codes[code] = f.Rates(mPosts, "node", "code", code)
 	}
 	took, answers := f.Rates(mPostTime+"_sum", "node"), f.Rates(mPostTime+"_count", "node")
+	tookAny, timedOut := long.Rates(mPosts, "node", "code", "2xx"), long.Rates(mPosts, "node", "code", "timeout")
 	busy, paused := f.Now.By(mNodeBusy, "node"), f.Now.By(mNodeState, "node", "state", "paused")
 	var nodes []Node
 	for _, name := range f.Now.Values(mNodeState, "node") {
@@ -230,7 +231,7 @@ func (f figures) nodes() []Node {
 			Taken: valueOf(codes["2xx"], name), Busy: valueOf(codes["5xx"], name),
 			Refused: sum(valueOf(codes["3xx"], name), valueOf(codes["4xx"], name)), TimedOut: valueOf(codes["timeout"], name),
 			Unreachable: valueOf(codes["unreachable"], name), Seconds: per(valueOf(took, name), valueOf(answers, name)),
-			InFlight: valueOf(busy, name),
+			InFlight: valueOf(busy, name), Stuck: timedOut[name] > 0 && tookAny[name] == 0,
 		})
 	}
 	return nodes

@@ -12,6 +12,10 @@ import (
 const (
 	// revertShown is for how long it is told that a change of memory settings was taken back.
 	revertShown = 10 * time.Minute
+	// fullOfLive is the part of what the memory limit leaves for the heap that is alive when it is too low, and guarded how long the guard has
+	// to take back what was changed live.
+	fullOfLive = 0.6
+	guarded    = time.Minute
 	// busyCores is the part of the processors that this process may use.
 	busyCores = 0.9
 	// slowSync is how long an fsync may take, in seconds. A disk of a machine needs some ms, network disks tens of them.
@@ -91,7 +95,7 @@ func ownCauses() []Rule {
 		{Name: "partition_on_hold", Severity: Page, After: 10 * time.Second, Until: 30 * time.Second,
 			Means:    "A newer version of ingestgw has written blocks that this one cannot read.",
 			Explains: heldUp, Find: one(onHold)},
-		{Name: "settled_by_clock", Severity: Ticket, After: 5 * time.Minute, Until: time.Minute,
+		{Name: "settled_by_clock", Severity: Ticket, After: 2 * time.Minute, Until: time.Minute,
 			Means:    "It cannot be proved when samples are safe on vmstorage's disk, so that time has to do.",
 			Explains: []string{notSettling}, Find: one(byClock)},
 		{Name: "certificate_expires", Severity: Ticket, After: 0, Until: 0,
@@ -273,10 +277,14 @@ func settingsOf(s memory.State) string {
 	return "GOGC " + gogc + ", memory limit " + limit
 }
 
-// ownLimitTooLow leaves what was changed live to the guard, which takes it back.
+// ownLimitTooLow leaves what was changed live to the guard for a while, which takes it back if it costs too much. Budgets stay small
+// for a moment when the limit has been raised, so that they alone prove nothing.
 func ownLimitTooLow(r *Readings) *Finding {
 	m := r.Memory
-	if m == nil || m.Pressed == nil || m.Standing == memory.OnTrial {
+	if m == nil || m.Pressed == nil || m.InForce.Limit == 0 || float64(m.Now.Live) < fullOfLive*float64(m.Now.Room) {
+		return nil
+	}
+	if m.Standing == memory.OnTrial && r.At.Sub(m.Pressed.Since) < guarded {
 		return nil
 	}
 	return &Finding{
@@ -353,8 +361,19 @@ func byClock(r *Readings) *Finding {
 		Summary: "Whether samples are safe on vmstorage's disk is told by the clock, not by proof: a vminsert or vmstorage that dies may take some with it.",
 		Next: "Give each vminsert and vmstorage an address of its own (INGESTGW_FORWARD_URLS, INGESTGW_FORWARD_STORAGE_URLS) whose /metrics can be read; the log says " +
 			"what is missing.",
-		Evidence: []Evidence{fact("settle_mode", "settling goes by time")},
+		Evidence: append([]Evidence{fact("settle_mode", "settling goes by time")}, r.unreadable()...),
 	}
+}
+
+// unreadable names servers whose metrics cannot be read.
+func (r *Readings) unreadable() []Evidence {
+	var all []Evidence
+	for i := range r.Servers {
+		if v := &r.Servers[i]; v.Error != "" && len(all) < named {
+			all = append(all, fact("unreadable", "%s %s: %s", v.Kind, v.Server, v.Error))
+		}
+	}
+	return all
 }
 
 func certificateExpires(r *Readings) *Finding {

@@ -67,6 +67,8 @@ type Node struct {
 	Seconds downstream.Figure
 	// InFlight is parts on their way.
 	InFlight downstream.Figure
+	// Stuck says that in the last minute it has taken nothing, and requests were not answered in time.
+	Stuck bool
 }
 
 // failing says whether it takes nothing of what is sent to it.

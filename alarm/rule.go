@@ -77,7 +77,13 @@ func (r *Readings) count(kind string) int {
 	case kindInsert:
 		return len(r.inserts())
 	case kindStorage:
-		return len(r.Storages)
+		n := 0
+		for i := range r.Storages {
+			if s := &r.Storages[i]; s.Seen > 0 || s.Own != nil && !s.Own.Read.IsZero() { // else it may be one of the others, by a wrong guess
+				n++
+			}
+		}
+		return n
 	}
 	return 0
 }

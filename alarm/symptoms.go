@@ -16,6 +16,7 @@ const (
 	sendersRefused   = "senders_refused"
 	notSettling      = "not_settling"
 	canaryNotSeen    = "canary_not_seen"
+	notReadable      = "not_readable"
 )
 
 const (
@@ -53,6 +54,7 @@ func symptoms() []Rule {
 		page(bufferNearlyFull, "The main lane takes more than three quarters of its part of the disk.", 0, nearlyFull),
 		page(sendersRefused, "More than 1 % of the requests of senders get 503 through no fault of theirs.", 10*time.Second, refused),
 		page(notSettling, "What was sent 10 min ago is still not known to be on a vmstorage's disk.", 0, unsettled),
+		page(notReadable, "No vmselect answers, so that nothing can be read.", 0, unreadable),
 		page(canaryNotSeen, "The freshest sample of the canary that can be read is older than 45 s.", 0, unseen),
 	}
 }
@@ -141,6 +143,19 @@ func unseen(r *Readings) *Finding {
 	}
 	return &Finding{Summary: fmt.Sprintf("The freshest sample that can be read is %s old.", said(c.Age, seconds)),
 		Evidence: []Evidence{evidence("canary_age", c.Age, seconds, "the canary's newest sample that can be read is %s old")}}
+}
+
+func unreadable(r *Readings) *Finding {
+	if r.Canary == nil || len(r.Canary.Selects) == 0 {
+		return nil
+	}
+	for _, failure := range r.Canary.Selects {
+		if failure == "" {
+			return nil
+		}
+	}
+	return &Finding{Summary: "No vmselect answers: nothing can be read.",
+		Evidence: []Evidence{evidence("vmselects", downstream.Figure(len(r.Canary.Selects)), plain, "none of %s vmselects answers")}}
 }
 
 // nothingFound is what is said of symptoms that no cause explains: what was looked at, so that nobody has to look there again.

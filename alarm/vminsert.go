@@ -14,7 +14,9 @@ const (
 	dearGC = 0.3
 	// tightHeap is the ratio of the heap's goal to what is alive below which GOGC, or a memory limit, leaves too little: GOGC=100 gives
 	// 1.5 and more, GOGC=10 1.1 (measured with v1.100).
-	tightHeap = 1.35
+	tightHeap = 1.25
+	// tightLimit is the same where there is a memory limit, and other figures say that it is the reason.
+	tightLimit = 1.35
 	// limitedHeap is the part of the memory limit that the heap's goal takes when the limit is what makes it small, and limitedMemory the
 	// part that the memory in use takes. Stacks, Go's own tables and gaps count against the limit too, 8 to 10 MB in a small v1.100.
 	limitedHeap   = 0.55
@@ -41,7 +43,7 @@ const (
 )
 
 // heldUp are the symptoms of samples that do not get on, wherever they are held up after they have been taken in.
-var heldUp = []string{backlogGrowing, backlogOld, neverDrains, bufferNearlyFull, sendersRefused, notSettling, canaryNotSeen}
+var heldUp = []string{backlogGrowing, backlogOld, neverDrains, bufferNearlyFull, sendersRefused, notSettling, canaryNotSeen, notReadable}
 
 func insertCauses() []Rule {
 	return []Rule{
@@ -127,7 +129,9 @@ func each(find func(i *insert) *Finding) func(*Readings) []Finding {
 func boundByGC(v *downstream.Vitals) bool { return v != nil && v.CPU.Short && v.CPU.GCShare > dearGC }
 
 // tight says whether the heap may hardly grow between two collections.
-func tight(v *downstream.Vitals) bool { return v.Memory.Ratio <= tightHeap }
+func tight(v *downstream.Vitals) bool {
+	return v.Memory.Ratio <= tightHeap || v.Memory.Ratio <= tightLimit && limited(v)
+}
 
 // limited says whether the memory limit is why.
 func limited(v *downstream.Vitals) bool {
@@ -325,7 +329,7 @@ func frozen(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary:  fmt.Sprintf("vminsert %s takes connections and does not answer, not even for its metrics: it hangs or is stopped.", i.name),
-		Next:     "Look at its process (stopped? swapping? its machine overloaded?) and restart it; samples go to the other vminserts meanwhile.",
+		Next:     "Look at its process (stopped? swapping? its machine overloaded?) and restart it. Other vminserts, where there are any, get its samples.",
 		Evidence: i.troubles(),
 	}
 }

@@ -359,7 +359,7 @@ func judge(st *Status, forwards, receives bool) Verdict {
 	behind := backlog.Seconds.orZero() >= late
 	switch {
 	case len(pages) > 0:
-		return verdictOf(stateTrouble, "Data is refused, lost or late", pages, len(tickets))
+		return verdictOf(stateTrouble, trouble(pages), pages, len(tickets))
 	case !forwards && !receives:
 		return Verdict{State: stateUnknown, Text: "Nothing is known yet", Why: "This process has just started, or is stopping.",
 			Next: "Wait for some seconds; if this stays, look into its log."}
@@ -388,6 +388,17 @@ func mainOf(st *Status) Backlog {
 		}
 	}
 	return st.Backlog
+}
+
+// readPath is the alarm of those who read, not of those who send (package alarm).
+const readPath = "read_path"
+
+// trouble says what pages mean.
+func trouble(pages []Alarm) string {
+	if !slices.ContainsFunc(pages, func(a Alarm) bool { return a.Name != readPath }) {
+		return "Samples are taken and kept, and cannot be read"
+	}
+	return "Data is refused, lost or late"
 }
 
 // verdictOf names the first alarm's cause and next step, and says how many more there are.

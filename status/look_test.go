@@ -10,6 +10,7 @@ import (
 
 func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
 	page := Alarm{Name: "a", Severity: "page", State: "firing", Summary: "A.", Next: "Do A."}
+	reading := Alarm{Name: "read_path", Severity: "page", State: "firing", Summary: "R.", Next: "Do R."}
 	ticket := Alarm{Name: "b", Severity: "ticket", State: "firing", Summary: "B.", Next: "Do B."}
 	pending := Alarm{Name: "c", Severity: "page", State: "pending", Summary: "C.", Next: "Do C."}
 	behind := func(trend string) Backlog { return Backlog{Seconds: 600, Bytes: 5, DrainSeconds: 60, Trend: trend} }
@@ -19,6 +20,7 @@ func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
 		state, why, text   string
 	}{
 		"a page":               {Status{Ready: true, Alarms: []Alarm{page, ticket}}, true, true, "trouble", "A.", "1 more"},
+		"only reading":         {Status{Ready: true, Alarms: []Alarm{reading}}, true, true, "trouble", "R.", "cannot be read"},
 		"a page at the start":  {Status{Alarms: []Alarm{page}}, false, false, "trouble", "A.", "refused, lost or late"},
 		"a ticket":             {Status{Ready: true, Alarms: []Alarm{ticket}}, true, true, "look", "B.", "by day"},
 		"pending":              {Status{Ready: true, Alarms: []Alarm{pending}}, true, true, "well", "", "All is well"},
