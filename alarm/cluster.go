@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	network          = "network"
+	network          = "vminsert_network"
 	droppedByCluster = "dropped_by_cluster"
 )
 
@@ -25,8 +25,11 @@ const (
 func clusterCauses() []Rule {
 	return []Rule{
 		{Name: network, Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
-			Means:    "Requests fail or take long on the way: network, proxy, firewall.",
-			Explains: heldUp, Covers: []string{"vminsert_slow"}, Find: wayTrouble},
+			Means:    "Requests to a vminsert fail or take long on the way: network, proxy, firewall.",
+			Explains: heldUp, Covers: []string{"vminsert_slow"}, Find: each(wayTo)},
+		{Name: "vmstorage_network", Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
+			Means:    "Some vminserts cannot reach a vmstorage that others reach.",
+			Explains: heldUp, Covers: []string{"vminsert_slow"}, Find: eachStorage(waysDiffer)},
 		{Name: "dns", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
 			Means:    "Names of vminserts or vmstorages cannot be looked up.",
 			Explains: heldUp,
@@ -50,27 +53,19 @@ func clusterCauses() []Rule {
 	}
 }
 
-// wayTrouble finds ways on which our requests take long, or fail, while the server at the other end says otherwise.
-func wayTrouble(r *Readings) []Finding {
-	var all []Finding
-	for _, i := range r.inserts() {
-		if f := wayTo(&i); f != nil {
-			f.Node = i.name
-			all = append(all, *f)
-		}
+// waysDiffer finds that some vminserts reach a vmstorage and others do not.
+func waysDiffer(_ *Readings, s *downstream.StorageView) *Finding {
+	if s.Unreachable == 0 || s.Unreachable == s.Seen {
+		return nil
 	}
-	for k := range r.Storages {
-		s := &r.Storages[k]
-		if s.Unreachable == 0 || s.Unreachable == s.Seen {
-			continue
-		}
-		all = append(all, Finding{Node: s.Storage,
-			Summary: fmt.Sprintf("%d of %d vminserts cannot reach vmstorage %s, the others can: the network between them is broken.", s.Unreachable, s.Seen, s.Storage),
-			Next:    "Look at the network (policies, routes, DNS) between " + firstFew(s.UnreachableFrom) + " and this vmstorage.", Evidence: storageTroubles(s)})
+	return &Finding{
+		Summary:  fmt.Sprintf("%d of %d vminserts cannot reach vmstorage %s, the others can: the network between them is broken.", s.Unreachable, s.Seen, s.Storage),
+		Next:     "Look at the network (policies, routes, DNS) between " + firstFew(s.UnreachableFrom) + " and this vmstorage.",
+		Evidence: storageTroubles(s),
 	}
-	return all
 }
 
+// wayTo finds that our requests take long, or fail, while the vminsert at the other end says otherwise.
 func wayTo(i *insert) *Finding {
 	if i.node == nil || i.own == nil || i.own.Health != downstream.HealthGood || i.own.Insert == nil {
 		return nil

@@ -185,7 +185,7 @@ var incidents = []struct {
 	{"versions that stay mixed", Key{"mixed_versions", ""}, false, 4 * time.Hour, func(r *Readings) {
 		r.Servers[0].Version = downstream.Version{Text: "v1.107.0-cluster", Major: 1, Minor: 107}
 	}},
-	{"a proxy in between", Key{"network", insertA}, true, 0, func(r *Readings) {
+	{"a proxy in between", Key{"vminsert_network", insertA}, true, 0, func(r *Readings) {
 		r.Nodes[0].Seconds, r.Nodes[1].Seconds = 8, 7
 		r.Servers[1].Insert.RequestSeconds = 6.5
 		r.jammed()
@@ -196,8 +196,18 @@ var incidents = []struct {
 			r.Servers[i].ClockAhead = -90
 		}
 	}},
-	{"requests that are never answered, by a vminsert whose metrics are", Key{"network", insertB}, false, 0, func(r *Readings) {
+	{"requests that are never answered, by a vminsert whose metrics are", Key{"vminsert_network", insertB}, false, 0, func(r *Readings) {
 		r.Nodes[1].Taken, r.Nodes[1].Stuck, r.Nodes[1].Seconds, r.Nodes[1].InFlight = 0, true, downstream.Unknown(), 1
+	}},
+	{"requests that no vminsert answers, though their metrics are", Key{"vminsert_network", ""}, true, 0, func(r *Readings) {
+		for i := range r.Nodes {
+			r.Nodes[i].Taken, r.Nodes[i].Stuck, r.Nodes[i].Seconds, r.Nodes[i].InFlight = 0, true, downstream.Unknown(), 1
+		}
+		r.jammed()
+	}},
+	{"a storage that one of two vminserts cannot reach", Key{"vmstorage_network", storageA}, false, 0, func(r *Readings) {
+		r.Servers[0].Insert.Ways[0].Reachable = false
+		r.summon()
 	}},
 	{"names that cannot be looked up", Key{"dns", ""}, false, 0, func(r *Readings) {
 		r.Lookups = []downstream.FailedLookup{{Name: "vminsert.example", Error: "no such host", Known: true}}

@@ -94,7 +94,7 @@ func insertCauses() []Rule {
 		{Name: "vminsert_hanging", Severity: Ticket, After: 15 * time.Second, Until: 30 * time.Second,
 			Means: "A vminsert reaches none of its vmstorages.",
 			All:   Page, Explains: heldUp,
-			Covers: []string{"vminsert_slow", "vminsert_queue_full", network}, Find: hanging},
+			Covers: []string{"vminsert_slow", "vminsert_queue_full", network, "vmstorage_network"}, Find: hanging},
 		{Name: "vminsert_queue_full", Severity: Ticket, After: time.Minute, Until: time.Minute,
 			Means:    "A vminsert turns requests away though it has CPU left.",
 			Explains: heldUp,
@@ -146,8 +146,8 @@ func gogcTooLow(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its GOGC is too low.", i.name, said(v.CPU.GCShare, share)),
-		Next: "GOGC too low: start this vminsert with GOGC=100, or without the environment variable GOGC (100 is its default); until then " +
-			"more CPU helps, more memory does not.",
+		Next: "GOGC too low: start this vminsert with the environment variable GOGC=100 (without it, some versions take 30). Until then more CPU " +
+			"helps, more memory does not.",
 		Evidence: gcEvidence(v),
 	}
 }
@@ -217,7 +217,7 @@ func gcEvidence(v *downstream.Vitals) []Evidence {
 	e := []Evidence{
 		evidence("gc_share", v.CPU.GCShare, share, "%s of its CPU goes into garbage collection"),
 		evidence("gc_assist_share", v.CPU.AssistShare, share, "%s of its CPU is taken from those who insert, to help collecting"),
-		evidence("heap_ratio", v.Memory.Ratio, ratioOne, "its heap may grow to %s times what is alive before it is collected (2 at GOGC=100)"),
+		evidence("heap_ratio", v.Memory.Ratio, ratioOne, "its heap may grow to %s times what is alive before it is collected (about 2 at GOGC=100)"),
 		evidence("live_heap", v.Memory.LiveHeap, size, "about %s of its heap is alive"),
 		evidence("next_gc", v.Memory.NextGC, size, "the next collection is at %s"),
 		evidence("memory_limit", v.Memory.Limit, size, "its memory limit (GOMEMLIMIT) is %s"),

@@ -23,7 +23,7 @@ const (
 )
 
 func storageCauses() []Rule {
-	follows := []string{"vminsert_swallows", "vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "read_path"}
+	follows := []string{"vminsert_swallows", "vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "vmstorage_network", "read_path"}
 	return []Rule{
 		{Name: "vmstorage_unreachable", Severity: Ticket, After: 20 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vmstorage, from here or from any vminsert.",
@@ -143,11 +143,12 @@ func storageCrashLoop(r *Readings, s *downstream.StorageView) *Finding {
 
 // storageTroubles is what there is to say about how a vmstorage fails.
 func storageTroubles(s *downstream.StorageView) []Evidence {
-	e := []Evidence{
-		evidence("unreachable_from", downstream.Figure(s.Unreachable), plain, "%s vminserts say that it is unreachable"),
-		evidence("seen_by", downstream.Figure(s.Seen), plain, "of %s that name it"),
-		evidence("pending", s.Sum.PendingBytes, size, "%s wait for it in vminserts"),
+	var e []Evidence
+	if s.Seen > 0 {
+		e = append(e, Evidence{Name: "unreachable_from", Value: downstream.Figure(s.Unreachable),
+			Text: fmt.Sprintf("%d of %d vminserts say that it is unreachable", s.Unreachable, s.Seen)})
 	}
+	e = append(e, evident(evidence("pending", s.Sum.PendingBytes, size, "%s wait for it in vminserts"))...)
 	if s.Own != nil && s.Own.Error != "" {
 		e = append(e, fact("metrics", "its metrics cannot be read: %s", s.Own.Error))
 	}

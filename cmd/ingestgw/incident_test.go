@@ -113,6 +113,7 @@ func (s *site) suffers(want culprit, wrong, mend func()) {
 	s.isTold(want)
 	s.t.Logf("told after %v", time.Since(began).Round(100*time.Millisecond))
 	s.tell("broken")
+	s.picture()
 	for _, a := range s.alarms.take() {
 		if a.Key() != want.key() {
 			s.t.Errorf("one incident, and there is another alarm: %s", inJSON(a))
