@@ -52,6 +52,11 @@ func (m *watchMetrics) note(t *Target) {
 	m.seconds.WithLabelValues(labels...).Set(t.Last.Ended.Sub(t.Last.Begun).Seconds())
 }
 
+// planned notes that the next poll comes sooner or later than it was.
+func (m *watchMetrics) planned(t *Target) {
+	m.interval.WithLabelValues(t.Endpoint.String(), string(t.Kind)).Set(t.Interval.Seconds())
+}
+
 func (m *watchMetrics) forget(kind Kind, ep Endpoint) {
 	labels := []string{ep.String(), string(kind)}
 	m.failures.DeleteLabelValues(labels...)

@@ -44,7 +44,8 @@ type Target struct {
 	// Jumping is whether several processes seem to answer at this address: a start time was seen again after another one, or
 	// start times or counters went backwards repeatedly.
 	Jumping bool
-	// Interval is the time between the polls of the moment.
+	// Interval is the time between the last poll and the next one. Of a vmstorage it is the longest since AliveSince: that is for how long
+	// it may have stood still without breaking the row, beyond what a poll may take.
 	Interval time.Duration
 }
 
@@ -67,6 +68,11 @@ type record struct {
 	starts    []string  // of former processes, oldest first
 	odd       []time.Time
 	jumpedAt  time.Time
+
+	offset time.Duration // of its moments
+	due    time.Time     // when it is polled next, or was polled last; zero before the first good poll
+	hurry  hurry
+	sooner chan struct{} // it may be due sooner; has room for one
 }
 
 // become notes what came of a poll.

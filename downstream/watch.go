@@ -34,13 +34,21 @@ const (
 	storagePort = "8482"
 	// complainEvery is how often a trouble that lasts is logged again.
 	complainEvery = 5 * time.Minute
-	// jitterPart is the part of an interval by which it is made shorter or longer at random, as its inverse.
+	// jitterPart is the part of a wait by which it is made shorter or longer at random where polls fail, and of an interval that a gap
+	// between polls may be longer, as its inverse.
 	jitterPart = 20
 
-	// What a page costs the server: vminsert and vmstorage v1.100 spent 4 to 5 ms of CPU on one of 30 KB, connection included, and
-	// a vminsert with 100,000 tenants 0.19 s on one of 9 MB.
+	// What making a page costs the server: vminsert and vmstorage v1.100 spent 4 to 5 ms of CPU on one of 30 KB, connection included, and
+	// a vminsert with 100,000 tenants 0.19 s under load on one of 9 MB (0.09 s idle).
 	bytesPerCPUSecond = 45e6
-	cpuPerPage        = 4 * time.Millisecond
+	cpuPerPage        = 3700 * time.Microsecond
+	// What each process costs it that is given a page: a v1.100 on the same machine, without TLS, spent 0.15 ms on a connection and 0.4 ms
+	// on a MB (TestPollsAtOneMomentShareAPage: 92 ms for one and 176 ms for 30 at one moment, of 8.1 MB).
+	bytesSentPerCPUSecond = 2e9
+	cpuPerConnection      = 300 * time.Microsecond
+	// pagesPerMoment is how many pages are made for several polls of one moment: one, and often a second one where clocks are half a
+	// second ahead or behind.
+	pagesPerMoment = 1.5
 	// costShare is the part of a core that all pollers together may cost a server, as its inverse, and the part that polls of small pages
 	// may cost us.
 	costShare = 100
@@ -53,7 +61,8 @@ type WatchConfig struct {
 	// StorageURLs are where the vmstorages' metrics are. Without any they are looked for at port 8482 of the hosts that vminsert
 	// names as its storages.
 	StorageURLs []*url.URL
-	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls.
+	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls, by little
+	// if their clocks agree to half a second, since they share pages then.
 	Pollers int
 	// Optional is whether nothing but alarms depends on the metrics: then what cannot be read is no error.
 	Optional bool
@@ -81,13 +90,14 @@ func (c WatchConfig) unreadable() string {
 
 // A Watch reads the metrics of vminserts and vmstorages over and over: once a second, and less often where a page is so large
 // that all pollers together would cost its server more than 1 % of a core, or where servers are so many (more than 25) that polling them would cost
-// us as much.
+// us as much. Processes whose clocks agree read at the same moments, see moment.go. A vminsert that looks unwell is read sooner, see Hurry.
 type Watch struct {
 	cfg         WatchConfig
 	resolver    *Resolver
 	credentials *Credentials
 	log         *slog.Logger
 	metrics     *watchMetrics
+	wall        func() time.Time // the wall clock, which chooses the moments of polls
 
 	unfound *complaint // of Run's own goroutine
 
@@ -113,6 +123,7 @@ func NewWatch(cfg WatchConfig, resolver *Resolver, credentials *Credentials, log
 		credentials: credentials,
 		log:         log,
 		metrics:     newWatchMetrics(reg),
+		wall:        time.Now,
 		nodes:       map[string]*record{},
 		storages:    map[string]*record{},
 		stale:       make(chan struct{}, 1),
@@ -152,6 +163,7 @@ func (w *Watch) newRecord(ep Endpoint, kind Kind) *record {
 	w.generation++
 	t := newRecord(ep, kind)
 	t.Generation = w.generation
+	t.offset, t.sooner = offsetOf(ep.String()), make(chan struct{}, 1)
 	return t
 }
 
@@ -323,6 +335,7 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 		right: "metrics can be read again",
 	}
 	usual := pollInterval // while polls are good
+	var owed time.Time    // see turn
 	for failures := 0; ; {
 		timeout := pollTimeout(t.Kind, usual)
 		begun := time.Now()
@@ -332,23 +345,80 @@ func (w *Watch) pollOften(ctx context.Context, t *record) {
 		if ctx.Err() != nil {
 			return
 		}
-		var wait time.Duration
-		if err == nil {
-			failures, usual = 0, w.interval(r)
-			wait = usual
-		} else {
-			failures++
-			wait = waitAfter(err, failures, usual)
-		}
-		w.note(t, begun, r, err, timeout, wait)
 		complaint.say(err)
-		if !clock.Sleep(ctx, jitter(wait)) {
+		if err != nil {
+			failures++
+			wait := waitAfter(err, failures, usual)
+			w.note(t, begun, r, err, timeout, wait)
+			if !clock.Sleep(ctx, w.untilRetry(t, wait)) {
+				return
+			}
+			continue
+		}
+		failures, usual = 0, w.interval(r)
+		w.note(t, begun, r, nil, timeout, usual)
+		var ok bool
+		if owed, ok = w.awaitMoment(ctx, t, turn{begun: begun, ended: time.Now(), usual: usual, owed: owed}); !ok {
 			return
 		}
 	}
 }
 
-// note takes in what came of a poll. The next one comes after the interval.
+// untilRetry is how long to wait after a poll that failed, if it is to be about so long. Who may have made a page is polled at moments
+// that processes share, too.
+func (w *Watch) untilRetry(t *record, wait time.Duration) time.Duration {
+	if wait <= maxPollInterval {
+		return jitter(wait)
+	}
+	now := time.Now()
+	return turn{begun: now, ended: now, usual: wait}.next(now, w.wall(), t.offset).Sub(now)
+}
+
+// awaitMoment waits for the next moment at which to poll, and says whether it came before ctx ended. If it came sooner than usual, owed is
+// when it would have come.
+func (w *Watch) awaitMoment(ctx context.Context, t *record, last turn) (owed time.Time, ok bool) {
+	usual := last.next(time.Now(), w.wall(), t.offset)
+	due := usual
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	for {
+		due = w.plan(t, last, usual, due)
+		timer.Reset(time.Until(due))
+		select {
+		case <-ctx.Done():
+			return time.Time{}, false
+		case <-timer.C:
+			if due.Before(usual) {
+				owed = usual
+			}
+			return owed, ctx.Err() == nil
+		case <-t.sooner:
+		}
+	}
+}
+
+// plan notes when a server is polled next: when it is due, or sooner if somebody asked for that.
+func (w *Watch) plan(t *record, last turn, usual, due time.Time) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if last.usual > hurryInterval && now.Before(t.hurry.until) {
+		if sooner := last.hurried(now, w.wall(), t.offset); sooner.Before(due) && !sooner.After(t.hurry.until) {
+			due = sooner
+		}
+	}
+	t.due = due
+	if t.Kind == VMInsert {
+		t.Interval = due.Sub(last.begun)
+		if !due.Before(usual) {
+			t.Interval = max(t.Interval, last.usual)
+		}
+		w.metrics.planned(&t.Target)
+	}
+	return due
+}
+
+// note takes in what came of a poll. The next one comes after the interval, or at the first moment after it.
 func (w *Watch) note(t *record, begun time.Time, r *Reading, err error, timeout, interval time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -356,6 +426,9 @@ func (w *Watch) note(t *record, begun time.Time, r *Reading, err error, timeout,
 		t.failed(begun, err)
 	} else {
 		t.good(r, t.Interval+t.Interval/jitterPart+timeout+time.Second)
+		if t.Kind == VMStorage && t.AliveSince.Before(r.Ended) {
+			interval = max(interval, t.Interval)
+		}
 	}
 	t.Interval = interval
 	w.metrics.note(&t.Target)
@@ -381,16 +454,31 @@ func waitAfter(err error, failures int, usual time.Duration) time.Duration {
 	return wait
 }
 
-// interval is how long to wait for the next poll after a good one.
+// interval is the time between good polls of a server with such a page.
 func (w *Watch) interval(r *Reading) time.Duration {
-	cost := cpuPerPage + time.Duration(float64(r.Size)/bytesPerCPUSecond*float64(time.Second))
 	w.mu.Lock()
 	servers := len(w.nodes) + len(w.storages)
 	w.mu.Unlock()
-	return max(pollInterval, costShare*cost*time.Duration(max(1, w.cfg.Pollers)), costShare*cpuPerPoll*time.Duration(servers))
+	least := costShare * max(costOfMoment(r.Size, w.cfg.Pollers), cpuPerPoll*time.Duration(servers))
+	if w.cfg.Pollers < 2 { // there is nobody to agree with
+		return min(max(pollInterval, least), maxInterval)
+	}
+	return roundUp(least)
 }
 
-// jitter spreads the polls of many processes over time.
+// costOfMoment is the CPU time of a server whose page so many processes read at one moment.
+func costOfMoment(size int64, pollers int) time.Duration {
+	making := cpuPerPage + seconds(float64(size)/bytesPerCPUSecond)
+	sending := cpuPerConnection + seconds(float64(size)/bytesSentPerCPUSecond)
+	if pollers < 2 {
+		return making + sending
+	}
+	return time.Duration(pagesPerMoment*float64(making)) + time.Duration(pollers)*sending
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// jitter spreads what many processes do over time.
 func jitter(d time.Duration) time.Duration {
 	return d - d/jitterPart + rand.N(2*d/jitterPart)
 }

@@ -225,7 +225,7 @@ func TestStoragesAreThoseOfTheSettingWhenThereIsOne(t *testing.T) {
 }
 
 func TestPollsAreFewerTheLargerThePage(t *testing.T) {
-	for size, want := range map[int64]time.Duration{30e3: time.Second, 9e6: 40800 * time.Millisecond} {
+	for size, want := range map[int64]time.Duration{30e3: time.Second, 9e6: 32 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServers()
 			page := vminsertPage()
@@ -277,7 +277,7 @@ func TestServerThatFailsIsTriedAgainSoon(t *testing.T) {
 		w, reg := watching(t, WatchConfig{Pollers: 1}, &dns{}, s, "10.0.0.1:8480")
 		synctest.Wait()
 		s.set("10.0.0.1:8480", nil)
-		time.Sleep(4 * time.Minute)
+		time.Sleep(8 * time.Minute)
 		before := s.pollsOf("10.0.0.1:8480")
 		node := w.State().Nodes["10.0.0.1:8480"]
 		if node.Err == nil || node.Last == nil || node.FailingSince.IsZero() || !node.AliveSince.IsZero() {
@@ -305,15 +305,15 @@ func TestServerThatMayHaveMadeAPageForNothingIsGivenTime(t *testing.T) {
 		want time.Duration
 	}{
 		"refused":     {errors.New("connection refused"), maxPollInterval},
-		"no answer":   {fmt.Errorf("%w: time-out", ErrNoAnswer), 20400 * time.Millisecond},
-		"busy":        {fmt.Errorf("%w: answered 503", ErrBusy), 20400 * time.Millisecond},
-		"not metrics": {fmt.Errorf("%w: answered 401", ErrUnusable), 20400 * time.Millisecond},
+		"no answer":   {fmt.Errorf("%w: time-out", ErrNoAnswer), 16 * time.Second},
+		"busy":        {fmt.Errorf("%w: answered 503", ErrBusy), 16 * time.Second},
+		"not metrics": {fmt.Errorf("%w: answered 401", ErrUnusable), 16 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServers()
 				page := vminsertPage()
-				page.Size = 9e6 // polled every 40.8 s
+				page.Size = 9e6 // polled every 32 s
 				s.set(addr, page)
 				w, _ := watching(t, WatchConfig{Pollers: 2}, &dns{}, s, addr)
 				time.Sleep(time.Second)
@@ -334,7 +334,7 @@ func TestServerThatMayHaveMadeAPageForNothingIsGivenTime(t *testing.T) {
 
 func TestLargePageMayTakeAsLongAsThereIsBetweenPolls(t *testing.T) {
 	const addr = "10.0.0.1:8480"
-	for size, want := range map[int64]time.Duration{30e3: insertTimeout, 9e6: insertTimeout, 90e6: 200400 * time.Millisecond} {
+	for size, want := range map[int64]time.Duration{30e3: insertTimeout, 9e6: 20850 * time.Millisecond, 90e6: 204900 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServers()
 			page := vminsertPage()
