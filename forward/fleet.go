@@ -24,6 +24,7 @@ type fleet struct {
 	settle      settling
 	watches     bool // settling goes by what nodes pass on
 	dial        func(downstream.Endpoint) poster
+	hurry       func(downstream.Endpoint) // reads a node's metrics sooner; nil when they are not read
 	log         *slog.Logger
 	metrics     *metrics
 
@@ -52,6 +53,7 @@ func (f *fleet) set(endpoints []downstream.Endpoint) {
 		delete(kept, ep.String())
 		if n == nil {
 			n = newNode(ep, f.dial(ep), f.metrics.node(ep.String()))
+			n.hurry = f.hurry
 			n.load = load // or all that comes would be heaped on it
 			f.log.Info("node found", "node", n.name)
 			f.warnOfPath(n)

@@ -81,6 +81,7 @@ func New(cfg Config, store buffer.Store, budget *memory.Budget, log *slog.Logger
 	f.lookups = resolver.Failing
 	if cfg.watches() || cfg.Watch {
 		f.watch = watch
+		f.fleet.hurry = watch.Hurry
 	}
 	return f, nil
 }

@@ -18,6 +18,7 @@ type node struct {
 	packURL *url.URL // for packed requests
 	client  poster
 	metrics *nodeMetrics
+	hurry   func(downstream.Endpoint) // reads its metrics sooner; nil when they are not read
 
 	circle    circle     // tenants that it knows
 	visitors  [lanes]int // parcels that visit it
@@ -84,6 +85,13 @@ func (n *node) fail(now time.Time, d time.Duration) {
 	n.limit = 1
 	n.until = now.Add(d)
 	n.circle.forget()
+}
+
+// looksUnwell is called when a request has failed, or takes long.
+func (n *node) looksUnwell() {
+	if n.hurry != nil {
+		n.hurry(n.ep)
+	}
 }
 
 // A backoff says how long to wait before trying again.

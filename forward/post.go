@@ -32,6 +32,9 @@ const (
 	maxDrained = 64 << 10
 )
 
+// slowAfter is how long a request may take before the node counts as unwell.
+const slowAfter = 2 * time.Second
+
 // errTimeout is why a request ends that took longer than FORWARD_TIMEOUT.
 var errTimeout = errors.New("no answer in time")
 
@@ -79,6 +82,7 @@ type visit struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer   // cancels the request that takes too long
+	slow    *time.Timer   // says so while it takes long
 	request *http.Request // what all requests have in common
 	body    bytes.Reader
 	// proven: the node has taken a request without records, so that it is a record's fault when it refuses one.
@@ -96,6 +100,7 @@ func newVisit(ctx context.Context, n *node, timeout time.Duration) *visit {
 	v := &visit{node: n, timeout: timeout}
 	v.ctx, v.cancel = context.WithCancelCause(ctx)
 	v.timer = time.AfterFunc(timeout, func() { v.cancel(fmt.Errorf("%w (INGESTGW_FORWARD_TIMEOUT=%v)", errTimeout, timeout)) })
+	v.slow = time.AfterFunc(slowAfter, n.looksUnwell)
 	v.request = (&http.Request{
 		Method:     http.MethodPost,
 		Proto:      "HTTP/1.1",
@@ -114,6 +119,7 @@ func newVisit(ctx context.Context, n *node, timeout time.Duration) *visit {
 
 func (v *visit) close() {
 	v.timer.Stop()
+	v.slow.Stop()
 	v.cancel(nil)
 }
 
@@ -158,15 +164,20 @@ func (v *visit) send(to *url.URL, encoding string, body []byte) *failure {
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 
 	v.timer.Reset(v.timeout)
-	begun := time.Now()
+	v.slow.Reset(slowAfter)
+	defer v.slow.Stop()
+	begun, status := time.Now(), 0
+	var f *failure
 	resp, err := v.node.client.Do(req) //nolint:bodyclose // read closes it
 	if err != nil {
-		f := v.unanswered(err)
-		v.node.metrics.answered(f, 0, time.Since(begun))
-		return f
+		f = v.unanswered(err)
+	} else {
+		f, status = v.read(resp), resp.StatusCode
 	}
-	f := v.read(resp)
-	v.node.metrics.answered(f, resp.StatusCode, time.Since(begun))
+	v.node.metrics.answered(f, status, time.Since(begun))
+	if f != nil && f.kind == failed {
+		v.node.looksUnwell()
+	}
 	return f
 }
 

@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -317,5 +319,65 @@ func TestValidateTellsEverySettingThatIsWrong(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "geheim") {
 		t.Errorf("a password is in: %v", err)
+	}
+}
+
+// answersAfter is a poster that answers after a while: a status, or an error.
+type answersAfter struct {
+	wait   time.Duration
+	status int // 0: err
+	err    error
+}
+
+func (a answersAfter) Do(req *http.Request) (*http.Response, error) {
+	if !sleep(req.Context(), a.wait) {
+		return nil, req.Context().Err()
+	}
+	if a.status == 0 {
+		return nil, a.err
+	}
+	return &http.Response{StatusCode: a.status, Body: http.NoBody}, nil
+}
+
+func (answersAfter) Close() {}
+
+func TestNodeLooksUnwellWhenARequestFailsOrTakesLong(t *testing.T) {
+	const soon = time.Millisecond
+	for name, test := range map[string]struct {
+		answers answersAfter
+		want    []time.Duration // when it was told, since the request began
+	}{
+		"taken":             {answersAfter{slowAfter - 1, 204, nil}, nil},
+		"refused":           {answersAfter{soon, 400, nil}, nil},
+		"busy":              {answersAfter{soon, 503, nil}, []time.Duration{soon}},
+		"broken off":        {answersAfter{soon, 0, io.ErrUnexpectedEOF}, []time.Duration{soon}},
+		"slow":              {answersAfter{5 * time.Second, 204, nil}, []time.Duration{slowAfter}},
+		"slow and busy":     {answersAfter{5 * time.Second, 503, nil}, []time.Duration{slowAfter, 5 * time.Second}},
+		"no answer in time": {answersAfter{time.Minute, 204, nil}, []time.Duration{slowAfter, 30 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ep := endpoint("http://10.0.0.1:8480")
+				n := newNode(ep, test.answers, newMetrics(prometheus.NewPedanticRegistry()).node(ep.String()))
+				began := time.Now()
+				var mu sync.Mutex
+				var told []time.Duration
+				n.hurry = func(who downstream.Endpoint) {
+					mu.Lock()
+					defer mu.Unlock()
+					if who.String() != ep.String() {
+						t.Errorf("%s is told of", who)
+					}
+					told = append(told, time.Since(began))
+				}
+				visitOnce(t, n, 30*time.Second, "x")
+				time.Sleep(2 * time.Minute) // nothing is told once it has ended
+				mu.Lock()
+				defer mu.Unlock()
+				if !slices.Equal(told, test.want) {
+					t.Errorf("told after %v, want %v", told, test.want)
+				}
+			})
+		})
 	}
 }
