@@ -54,7 +54,7 @@ func ownCauses() []Rule {
 		{Name: "kafka_retention_too_short", Severity: Page, After: 15 * time.Second, Until: time.Minute,
 			Means: "The backlog is older than half of what Kafka keeps: it will be deleted before it is sent.",
 			Find:  one(retentionTooShort)},
-		{Name: "kafka_topic_unsafe", Severity: Ticket, After: 30 * time.Second, Until: time.Minute,
+		{Name: "kafka_topic_unsafe", Severity: Ticket, After: 30 * time.Second, Until: 10 * time.Minute,
 			Means: "A topic has settings with which acknowledged samples may be lost.",
 			Find:  one(topicUnsafe)},
 		{Name: "partition_without_owner", Severity: Page, After: time.Minute, Until: time.Minute,
