@@ -37,7 +37,7 @@ func clusterCauses() []Rule {
 		{Name: "upgrade_half_done", Severity: Ticket, After: 20 * time.Second, Until: 2 * time.Minute,
 			Means:    "vminserts and vmstorages do not understand each other.",
 			Explains: heldUp,
-			Covers:   []string{droppedByCluster, "vmstorage_unreachable", "vminsert_hanging", network}, Find: one(halfDone)},
+			Covers:   []string{"vmstorage_unreachable", "vminsert_hanging", network}, Find: one(halfDone)},
 		{Name: "mixed_versions", Severity: Ticket, After: 3 * time.Hour, Until: 5 * time.Minute,
 			Means: "Servers of one kind run different versions for hours.",
 			Find:  one(mixed)},

@@ -114,8 +114,8 @@ func (e *Engine) collapse(r *Readings, rule *Rule, found []Finding) []Finding {
 		return found
 	}
 	all := r.count(rule.kind())
-	if rule.All != "" && len(found) == all {
-		for i := range found {
+	for i := range found {
+		if found[i].all = len(found) == all; found[i].all && rule.All != "" {
 			found[i].Severity = rule.All
 		}
 	}
@@ -273,6 +273,9 @@ func (e *Engine) age(now time.Time) {
 		after, until := time.Duration(0), unknownUntil
 		if s.rule != nil {
 			after, until = s.rule.After, s.rule.Until
+			if s.finding.all && s.rule.AllAfter > 0 {
+				after = s.rule.AllAfter
+			}
 		}
 		switch {
 		case !s.ended.IsZero():

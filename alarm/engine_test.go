@@ -526,6 +526,24 @@ func TestWhatSpreadsToMostBecomesOneAlarm(t *testing.T) {
 	}
 }
 
+// When one storage is away it may be its turn to be restarted. When all are, nothing can be stored.
+func TestAllStoragesAwayAreToldSoonerThanOne(t *testing.T) {
+	first := map[int]time.Duration{}
+	for away := 1; away <= 2; away++ {
+		p := play(t)
+		p.pass(time.Minute, func(r *Readings) {
+			for i := range away {
+				fail(r, &r.Servers[2+i], downstream.HealthUnreachable)
+			}
+			r.summon()
+		})
+		first[away] = p.first
+	}
+	if first[1] != 20*time.Second || first[2] != 5*time.Second {
+		t.Errorf("told after %v", first)
+	}
+}
+
 func TestPatienceScalesAllTimes(t *testing.T) {
 	fast, slow := NewEngine(0.2), NewEngine(1)
 	when := func(e *Engine) time.Duration {

@@ -59,7 +59,7 @@ const maxMerged = 5
 
 // merge makes one finding of those about most of the servers of a kind.
 func merge(kind string, found []Finding, all int) Finding {
-	one := Finding{Severity: found[0].Severity, Next: found[0].Next,
+	one := Finding{Severity: found[0].Severity, all: found[0].all, Next: found[0].Next,
 		Summary: fmt.Sprintf("%d of %d %ss have the same trouble. One of them: %s", len(found), all, kind, found[0].Summary)}
 	for i := range found {
 		if found[i].Severity == Page {

@@ -17,6 +17,8 @@ type Finding struct {
 	Summary  string
 	Next     string
 	Evidence []Evidence
+
+	all bool // servers of the kind have it
 }
 
 // A Rule finds one thing that may be wrong.
@@ -33,8 +35,9 @@ type Rule struct {
 	Covers []string
 	// Last says that this is a reason only when nothing else explains the symptoms.
 	Last bool
-	// All is the severity when all servers of the kind have it; that of the findings when empty.
-	All Severity
+	// All is the severity when all servers of the kind have it; that of the findings when empty. AllAfter is After then, unless it is 0.
+	All      Severity
+	AllAfter time.Duration
 	// Find looks. Findings are of different nodes.
 	Find func(r *Readings) []Finding
 }

@@ -28,11 +28,14 @@ func Markdown() string {
 	b.WriteString(tableHead)
 	b.WriteString("## Causes\n\n| alarm | what is wrong | severity | after | until |\n|---|---|---|---|---|\n")
 	for _, r := range causes() {
-		severity := string(r.Severity)
+		severity, after := string(r.Severity), r.After.String()
 		if r.All != "" && r.All != r.Severity {
 			severity += ", " + string(r.All) + " for all"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.Name, r.Means, severity, r.After, r.Until)
+		if r.AllAfter > 0 {
+			after += ", " + r.AllAfter.String() + " for all"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.Name, r.Means, severity, after, r.Until)
 	}
 	fmt.Fprintf(&b, "| `%s` | A symptom has no cause that is known. | page | %s | %s |\n", CauseUnknown, unknownAfter, unknownUntil)
 	b.WriteString("\n## Symptoms\n\n| symptom | what is seen |\n|---|---|\n")

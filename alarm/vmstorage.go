@@ -25,7 +25,7 @@ const (
 func storageCauses() []Rule {
 	follows := []string{"vminsert_swallows", "vminsert_hanging", "vminsert_slow", "vminsert_queue_full", "vminsert_allocates", "vmstorage_slow", "rerouting_cascade", network, "vmstorage_network", "read_path"}
 	return []Rule{
-		{Name: "vmstorage_unreachable", Severity: Ticket, After: 20 * time.Second, Until: 20 * time.Second,
+		{Name: "vmstorage_unreachable", Severity: Ticket, After: 20 * time.Second, AllAfter: 5 * time.Second, Until: 20 * time.Second,
 			Means: "There is no connection to a vmstorage, from here or from any vminsert.",
 			All:   Page, Explains: heldUp,
 			Covers: append([]string{"vmstorage_frozen"}, follows...), Find: eachStorage(storageGone)},
@@ -117,12 +117,13 @@ func readOnly(_ *Readings, s *downstream.StorageView) *Finding {
 		return nil
 	}
 	f := &Finding{
-		Summary:  fmt.Sprintf("vmstorage %s takes no rows because its disk is full (read-only).", s.Storage),
+		Summary:  fmt.Sprintf("vmstorage %s takes no rows because its disk has too little free space (read-only).", s.Storage),
 		Next:     "Enlarge its disk, or remove old partitions or snapshots; it takes rows again by itself when -storage.minFreeDiskSpaceBytes are free.",
 		Evidence: storageTroubles(s),
 	}
 	if own {
-		f.Evidence = append(f.Evidence, known(evidence("free_disk", s.Own.Storage.FreeDisk, size, "%s of its disk are free"))...)
+		f.Evidence = append(f.Evidence, known(evidence("free_disk", s.Own.Storage.FreeDisk, size, "%s of its disk are free"),
+			evidence("free_disk_limit", s.Own.Storage.FreeDiskLimit, size, "it wants %s free (-storage.minFreeDiskSpaceBytes)"))...)
 	}
 	return f
 }
