@@ -388,7 +388,7 @@ func (s *site) hasAll(ledger *offer.Ledger) {
 		every = 1
 	}
 	vmselect := withTenants(s.t, s.cluster.Select.URL(), someOf{verify.Offered(ledger), every}.Tenants())
-	eventually(s.t, 2*time.Minute, func() error {
+	eventually(s.t, 4*time.Minute, func() error {
 		if err := s.cluster.Flush(s.t.Context()); err != nil {
 			return err
 		}
