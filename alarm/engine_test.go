@@ -152,6 +152,11 @@ var incidents = []struct {
 		r.Servers[0].Insert.Ways[0].ReadOnly, r.Servers[1].Insert.Ways[0].ReadOnly = true, true
 		r.summon()
 	}},
+	{"a storage that restarts again and again", Key{"vmstorage_crash_loop", storageA}, false, 0, func(r *Readings) {
+		r.Servers[2].Restarts, r.Servers[2].LastRestart = 4, r.At.Add(-30*time.Second)
+		fail(r, &r.Servers[2], downstream.HealthUnreachable)
+		r.summon()
+	}},
 	{"a storage whose disk is slow", Key{"vmstorage_slow", storageA}, true, 0, func(r *Readings) {
 		r.Servers[0].Insert.Ways[0].SendShare, r.Servers[2].Pressure.IOStalled = 0.98, 0.6
 		r.summon()
@@ -253,6 +258,10 @@ var incidents = []struct {
 		r.Kafka.Throttled = 0.4
 		r.jammed()
 	}},
+	{"a backlog that will outlive its topic", Key{"kafka_retention_too_short", ""}, true, 0, func(r *Readings) {
+		r.inKafka()
+		r.Bulk = Backlog{Age: 50000, Blocks: 1e5, Bytes: 1e10, Arriving: 1, Sent: 2, Drain: 9e4}
+	}},
 	{"a topic that is not safe", Key{"kafka_topic_unsafe", ""}, false, 0, func(r *Readings) {
 		r.inKafka()
 		r.Kafka.Unsafe = []string{"ingestgw-main/min.insync.replicas"}
@@ -315,7 +324,7 @@ var incidents = []struct {
 // inKafka puts the buffer into Kafka.
 func (r *Readings) inKafka() {
 	r.Disk = nil
-	r.Kafka = &Kafka{UnreachableFor: 0, Acknowledged: 20, Failed: 0, Unstored: 0, UnderReplicated: 0, Leaderless: 0, Throttled: 0, Retention: 7 * 86400,
+	r.Kafka = &Kafka{UnreachableFor: 0, Acknowledged: 20, Failed: 0, Unstored: 0, UnderReplicated: 0, Leaderless: 0, Throttled: 0, MainRetention: 7 * 86400, BulkRetention: 86400,
 		Unowned: 0, Partitions: 24, Members: 3}
 }
 
@@ -593,8 +602,6 @@ func TestRulesNameWhatThereIs(t *testing.T) {
 	for _, c := range incidents {
 		delete(named, c.key.Name)
 	}
-	delete(named, "vmstorage_crash_loop")
-	delete(named, "kafka_retention_too_short")
 	for name := range named {
 		t.Errorf("no incident is played for %s", name)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -184,8 +185,14 @@ func (f figures) greatest(name string, match ...string) downstream.Figure {
 	return downstream.Figure(f.Now.Greatest(name, match...))
 }
 
-func (f figures) least(name string, match ...string) downstream.Figure {
-	return downstream.Figure(f.Now.Least(name, match...))
+// ofTopic is that of the topic of a lane, whose name ends with the lane's.
+func (f figures) ofTopic(name, lane string) downstream.Figure {
+	for _, s := range f.Now.Of(name) {
+		if strings.HasSuffix(s.Label("topic"), "-"+lane) {
+			return downstream.Figure(s.Value)
+		}
+	}
+	return downstream.Unknown()
 }
 
 func (f figures) rate(name string, match ...string) downstream.Figure {
@@ -324,8 +331,8 @@ func (f figures) kafka() *Kafka {
 		Acknowledged:   downstream.Figure(f.rate(mKafkaTries, "result", "acknowledged").Or(0)), Failed: f.rate(mKafkaTries, "result", "failed"),
 		Unstored:        f.rate(mKafkaBlocks, "result", "unavailable"),
 		UnderReplicated: f.level(mKafkaUnder), Leaderless: f.level(mKafkaLeaderless),
-		Throttled: f.rate(mKafkaThrottled), Retention: f.least(mKafkaRetention),
-		Unowned: f.level(mKafkaUnowned), Members: f.level(mKafkaMembers), Partitions: f.least(mKafkaPartitions),
+		Throttled: f.rate(mKafkaThrottled), MainRetention: f.ofTopic(mKafkaRetention, "main"), BulkRetention: f.ofTopic(mKafkaRetention, "bulk"),
+		Unowned: f.level(mKafkaUnowned), Members: f.level(mKafkaMembers), Partitions: f.ofTopic(mKafkaPartitions, "main"),
 	}
 	if f.Then == nil {
 		k.Acknowledged = downstream.Unknown()

@@ -150,14 +150,24 @@ func kafkaThrottles(r *Readings) *Finding {
 
 func retentionTooShort(r *Readings) *Finding {
 	k := r.Kafka
-	if k == nil || !(max(r.Main.Age.Or(0), r.Bulk.Age.Or(0)) > retentionShare*float64(k.Retention)) {
+	if k == nil {
 		return nil
 	}
-	age := downstream.Figure(max(r.Main.Age.Or(0), r.Bulk.Age.Or(0)))
+	if f := outlived("main", r.Main.Age, k.MainRetention); f != nil {
+		return f
+	}
+	return outlived("bulk", r.Bulk.Age, k.BulkRetention)
+}
+
+// outlived finds that a lane's backlog may be deleted before it is sent.
+func outlived(lane string, age, retention downstream.Figure) *Finding {
+	if !(age > retentionShare*retention) {
+		return nil
+	}
 	return &Finding{
-		Summary:  fmt.Sprintf("The backlog is %s old, and Kafka deletes what is older than %s: samples will be lost.", said(age, seconds), said(k.Retention, seconds)),
-		Next:     "Raise retention.ms of ingestgw's topics now (kafka-configs.sh --alter), then mend what holds the backlog up.",
-		Evidence: []Evidence{evidence("backlog_age", age, seconds, "the oldest unsent sample was received %s ago"), evidence("retention", k.Retention, seconds, "Kafka keeps %s")},
+		Summary:  fmt.Sprintf("The backlog of lane %s is %s old, and Kafka deletes what is older than %s: samples will be lost.", lane, said(age, seconds), said(retention, seconds)),
+		Next:     "Raise retention.ms of the topic of this lane now (kafka-configs.sh --alter), then mend what holds the backlog up.",
+		Evidence: []Evidence{evidence("backlog_age", age, seconds, "the oldest unsent sample was received %s ago"), evidence("retention", retention, seconds, "Kafka keeps %s")},
 	}
 }
 

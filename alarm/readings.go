@@ -161,8 +161,8 @@ type Kafka struct {
 	UnderReplicated, Leaderless downstream.Figure
 	// Throttled is the part of the time that brokers make us wait.
 	Throttled downstream.Figure
-	// Retention is the shortest of our topics', in seconds; infinite for none.
-	Retention downstream.Figure
+	// MainRetention and BulkRetention are for how many seconds the topics of the lanes keep what is in them; infinite for ever.
+	MainRetention, BulkRetention downstream.Figure
 	// Unowned is partitions that no process forwards. Partitions is how many the main lane has, Members how many processes forward.
 	Unowned, Partitions, Members downstream.Figure
 	// Unsafe are settings of topics with which acknowledged samples are not safe, as topic/setting, sorted.

@@ -99,9 +99,6 @@ func (m *Moment) Sum(name string, match ...string) float64 {
 // Greatest is the greatest of the series that match.
 func (m *Moment) Greatest(name string, match ...string) float64 { return m.fold(name, match, math.Max) }
 
-// Least is the least of the series that match.
-func (m *Moment) Least(name string, match ...string) float64 { return m.fold(name, match, math.Min) }
-
 func (m *Moment) fold(name string, match []string, join func(a, b float64) float64) float64 {
 	total := math.NaN()
 	for _, s := range m.of[name] {
