@@ -41,8 +41,10 @@ type Alarm struct {
 	Name     string   `json:"name"`
 	Severity Severity `json:"severity"`
 	// Node is the server that it is about; empty for the whole, or when most servers of a kind have it.
-	Node  string `json:"node"`
-	State State  `json:"state"`
+	Node string `json:"node"`
+	// Server is what Node is called in the list of servers: a vmstorage is named by vminserts by another port. Empty without a Node.
+	Server string `json:"server"`
+	State  State  `json:"state"`
 	// Since is when it was first seen; of one that has resolved, when it was last seen.
 	Since time.Time `json:"since"`
 	// Summary says in one sentence what is wrong and why, Next what to do.

@@ -322,8 +322,16 @@ func urgency(a *Alarm) int {
 	return rank
 }
 
+// server is the other name of the alarm's server, empty if it has none.
+func (s *state) server(key Key) string {
+	if key.Node == "" {
+		return ""
+	}
+	return s.finding.Server
+}
+
 func (s *state) alarm(key Key) Alarm {
-	a := Alarm{Name: key.Name, Node: key.Node, Severity: s.severity, State: Pending, Since: s.first, Summary: s.finding.Summary, Next: s.finding.Next,
+	a := Alarm{Name: key.Name, Node: key.Node, Server: cmp.Or(s.server(key), key.Node), Severity: s.severity, State: Pending, Since: s.first, Summary: s.finding.Summary, Next: s.finding.Next,
 		Evidence: slices.Clone(s.finding.Evidence), Symptoms: []string{}}
 	switch {
 	case !s.ended.IsZero():

@@ -12,6 +12,8 @@ import (
 type Finding struct {
 	// Node is the server that it is about; empty for the whole.
 	Node string
+	// Server is what it is called in the list of servers, if that is another name.
+	Server string
 	// Severity is that of the rule when empty.
 	Severity Severity
 	Summary  string

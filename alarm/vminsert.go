@@ -145,7 +145,7 @@ func gogcTooLow(i *insert) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its GOGC is too low.", i.name, said(v.CPU.GCShare, share)),
+		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its GOGC is too low.", i.name, partOf(v.CPU.GCShare)),
 		Next: "GOGC too low: start this vminsert with the environment variable GOGC=100 (without it, some versions take 30). Until then more CPU " +
 			"helps, more memory does not.",
 		Evidence: gcEvidence(v),
@@ -159,7 +159,7 @@ func memoryLimitTooLow(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because its memory limit of %s is too low for what it holds.",
-			i.name, said(v.CPU.GCShare, share), said(v.Memory.Limit, size)),
+			i.name, partOf(v.CPU.GCShare), said(v.Memory.Limit, size)),
 		Next: "Memory limit too low: raise GOMEMLIMIT of this vminsert (and its container's limit, if that is below), or remove it; raising GOGC " +
 			"does not help.",
 		Evidence: gcEvidence(v),
@@ -179,7 +179,7 @@ func registersTenants(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s meets %s tenants a second for the first time, which its version %s does by copying a table of all tenants: %s of "+
-			"its CPU goes into garbage collection.", i.name, said(v.Insert.NewTenants, plain), v.Version.Text, said(v.CPU.GCShare, share)),
+			"its CPU goes into garbage collection.", i.name, said(v.Insert.NewTenants, plain), v.Version.Text, partOf(v.CPU.GCShare)),
 		Next: "It ends by itself when all tenants are known; vminsert v1.107 and newer does not have this. Avoid restarting several vminserts " +
 			"at a time until it is upgraded.",
 		Evidence: gcEvidence(v),
@@ -193,7 +193,7 @@ func oldVersion(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s, version %s, spends %s of its CPU on garbage collection; it has %s tenants, for which that version is not made.",
-			i.name, v.Version.Text, said(v.CPU.GCShare, share), said(v.Insert.TenantSeries, plain)),
+			i.name, v.Version.Text, partOf(v.CPU.GCShare), said(v.Insert.TenantSeries, plain)),
 		Next:     "Upgrade vminsert to v1.107 or newer; until then give it more CPU, or add vminserts.",
 		Evidence: gcEvidence(v),
 	}
@@ -206,16 +206,24 @@ func allocates(i *insert) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("vminsert %s spends %s of its CPU on garbage collection because of how much it allocates: GOGC and memory limit leave it room.",
-			i.name, said(v.CPU.GCShare, share)),
+			i.name, partOf(v.CPU.GCShare)),
 		Next: "Give this vminsert more CPU or add vminserts; raise its GOGC if it has memory to spare. Compare the bytes that it allocates per row " +
 			"with the other vminserts', and see whether somebody sends many tiny requests to it directly.",
 		Evidence: gcEvidence(v),
 	}
 }
 
+// partOf says a share that is measured a little too high: Go counts what idle processors do for it as well.
+func partOf(f downstream.Figure) string {
+	if f > 0.9 {
+		return "nearly all"
+	}
+	return said(f, share)
+}
+
 func gcEvidence(v *downstream.Vitals) []Evidence {
 	e := []Evidence{
-		evidence("gc_share", v.CPU.GCShare, share, "%s of its CPU goes into garbage collection"),
+		evidence("gc_share", v.CPU.GCShare, share, "garbage collection takes %s of the CPU that it uses, as Go counts it (idle processors that help included)"),
 		evidence("gc_assist_share", v.CPU.AssistShare, share, "%s of its CPU is taken from those who insert, to help collecting"),
 		evidence("heap_ratio", v.Memory.Ratio, ratioOne, "its heap may grow to %s times what is alive before it is collected (about 2 at GOGC=100)"),
 		evidence("live_heap", v.Memory.LiveHeap, size, "about %s of its heap is alive"),

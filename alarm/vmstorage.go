@@ -70,12 +70,20 @@ func eachStorage(find func(r *Readings, s *downstream.StorageView) *Finding) fun
 		var all []Finding
 		for i := range r.Storages {
 			if f := find(r, &r.Storages[i]); f != nil {
-				f.Node = r.Storages[i].Storage
+				f.Node, f.Server = r.Storages[i].Storage, r.Storages[i].Server
 				all = append(all, *f)
 			}
 		}
 		return all
 	}
+}
+
+// nameOf is a storage's name for people, with the one that it has in the list of servers.
+func nameOf(s *downstream.StorageView) string {
+	if s.Server == "" || s.Server == s.Storage {
+		return s.Storage
+	}
+	return s.Storage + " (" + s.Server + ")"
 }
 
 // failing says whether the storage's own metrics have not been readable for long enough, and in that way. Where they never were, the address may
@@ -91,7 +99,7 @@ func storageGone(r *Readings, s *downstream.StorageView) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary: fmt.Sprintf("vmstorage %s cannot be connected to: it is not running, or not reachable.", s.Storage),
+		Summary: fmt.Sprintf("vmstorage %s cannot be connected to: it is not running, or not reachable.", nameOf(s)),
 		Next: "Start it, or see why it ended (its log; OOMKilled?); if it runs, look at the network. Other storages take its rows meanwhile, as far as they " +
 			"can; when none is left, everything stays in ingestgw's buffer.",
 		Evidence: storageTroubles(s),
@@ -134,7 +142,7 @@ func storageCrashLoop(r *Readings, s *downstream.StorageView) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary: fmt.Sprintf("vmstorage %s has restarted %d times in a quarter of an hour.", s.Storage, v.Restarts),
+		Summary: fmt.Sprintf("vmstorage %s has restarted %d times in a quarter of an hour.", nameOf(s), v.Restarts),
 		Next:    "Look at why it ended: its log before the last start, and `kubectl describe pod` (or dmesg) for OOMKilled.",
 		Evidence: known(evidence("restarts", downstream.Figure(v.Restarts), plain, "%s restarts in the last 15 minutes"),
 			evidence("rss", v.Memory.RSS, size, "it had %s of memory when it was last read"),
@@ -162,7 +170,7 @@ func storageSlow(_ *Readings, s *downstream.StorageView) *Finding {
 	}
 	why, next, e := slowBecause(s)
 	return &Finding{
-		Summary: fmt.Sprintf("vmstorage %s holds vminserts up: %s.", s.Storage, why),
+		Summary: fmt.Sprintf("vmstorage %s holds vminserts up: %s.", nameOf(s), why),
 		Next:    next,
 		Evidence: append(known(
 			evidence("send_share", s.Sum.SendShare, share, "vminsert "+s.WorstFrom+" spends %s of its time on sending to it"),
@@ -236,7 +244,7 @@ func desynchronised(r *Readings) []Finding {
 		return nil
 	}
 	s := &r.Storages[hit[0]]
-	return []Finding{{Node: s.Storage,
+	return []Finding{{Node: s.Storage, Server: s.Server,
 		Summary: fmt.Sprintf("vmstorage %s throws %s rows a second away for timestamps in the future, which no other vmstorage does and no sender has sent: a "+
 			"connection to it is out of step, and data is lost.", s.Storage, said(ignored(s.Own, "big_timestamp"), plain)),
 		Next: "Restart the vminserts one after the other, so that they connect anew, and this vmstorage if that does not help.",

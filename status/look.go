@@ -55,6 +55,7 @@ func (s *Server) describe(f span) Status {
 		Tenants:         topOf(f),
 		Memory:          memoryOf(f.now),
 	}
+	mark(st.Nodes, st.Alarms)
 	st.Verdict = judge(&st, f.now.has(mUnsentBlocks), f.now.has(mRequests))
 	st.Healthy = st.Verdict.State == stateWell || st.Verdict.State == stateLook
 	return st
@@ -259,10 +260,27 @@ func nodesOf(f span, vitals []NodeVitals) []Node {
 		nodes[i].Vitals = v.Vitals
 		nodes[i].Notes = append([]string{}, v.Notes...)
 	}
+	sortNodes(nodes)
+	return nodes
+}
+
+// sortNodes puts those that are not well first.
+func sortNodes(nodes []Node) {
 	slices.SortStableFunc(nodes, func(a, b Node) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), cmp.Compare(doing(a), doing(b)), strings.Compare(a.Name, b.Name))
 	})
-	return nodes
+}
+
+// mark notes at each server which alarms name it.
+func mark(nodes []Node, alarms []Alarm) {
+	for i := range nodes {
+		for _, a := range alarms {
+			if a.State == alarm.Firing && a.Server == nodes[i].Name && a.Server != "" {
+				nodes[i].Notes = append([]string{strings.ReplaceAll(a.Name, "_", " ")}, nodes[i].Notes...)
+			}
+		}
+	}
+	sortNodes(nodes)
 }
 
 // doing is smaller for a node that is worse.

@@ -107,6 +107,50 @@ func TestAnAlertIsToldAtOnceAndAgainUntilItEnds(t *testing.T) {
 	})
 }
 
+// A cause is often seen a moment before what makes it a page.
+func TestATicketThatSoonBecomesAPageIsToldOnceAsAPage(t *testing.T) {
+	run(t, func(c *Config) { c.TicketAfter = 45 * time.Second }, func(t *testing.T, s *scene) {
+		a := firing("a", alarm.Ticket, 1)
+		a.Since = time.Now()
+		s.goOn(30*time.Second, a)
+		if n := len(s.am.told()); n != 0 {
+			t.Errorf("a young ticket is told %d times", n)
+		}
+		s.update()
+		a.Severity = alarm.Page
+		s.update(a)
+		b := firing("b", alarm.Ticket, 1)
+		b.Since = time.Now()
+		s.goOn(time.Minute, a, b)
+		var severities []string
+		for _, h := range s.am.told() {
+			var got []alert
+			if err := json.Unmarshal(h.body, &got); err != nil {
+				t.Fatal(err)
+			}
+			for _, one := range got {
+				severities = append(severities, one.Labels["alertname"]+" "+one.Labels["severity"])
+			}
+		}
+		if slices.Contains(severities, "a ticket") || !slices.Contains(severities, "a page") || !slices.Contains(severities, "b ticket") {
+			t.Errorf("told %q", severities)
+		}
+	})
+}
+
+// Who has not heard of it need not hear that it is over.
+func TestATicketThatNobodyWasToldOfDoesNotResolve(t *testing.T) {
+	run(t, func(c *Config) { c.TicketAfter = 45 * time.Second }, func(t *testing.T, s *scene) {
+		a := firing("a", alarm.Ticket, 1)
+		a.Since = time.Now()
+		s.goOn(20*time.Second, a)
+		s.goOn(10*time.Minute, resolved(a))
+		if n := len(s.hook.told()); n != 0 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
 func TestOnlyAlarmsThatFireAreAlerts(t *testing.T) {
 	run(t, nil, func(t *testing.T, s *scene) {
 		pending := firing("pending", alarm.Page, 1)

@@ -20,6 +20,7 @@ type Config struct {
 	WebhookTokenFile      string                `split_words:"true" desc:"File that holds the bearer token sent to the webhook if its URL has no user; read again when it changes. Empty: none."`
 	WebhookTLS            credentials.TLSConfig `split_words:"true"`
 	Cluster               string                `default:"default" desc:"Name of the VictoriaMetrics cluster that this is in front of: the label cluster of each alert. All processes of one cluster need the same, or each gives a notification of its own. Empty: no such label."`
+	TicketAfter           time.Duration         `split_words:"true" default:"45s" desc:"For how long a ticket has to have been seen until Alertmanagers and the webhook are told; pages are told at once. Most tickets that become a page have done so by then, and are told as what they are."`
 	Resend                time.Duration         `default:"1m" desc:"How often an alarm that goes on is told again. An Alertmanager takes one for resolved when no process has told it for three times as long. At least 1s."`
 	Timeout               time.Duration         `default:"10s" desc:"Longest time in which an Alertmanager or the webhook has to answer."`
 	PageURL               settings.URL          `split_words:"true" desc:"Where people can open the page of the admin listener, such as https://ingestgw.example.com/: what alerts link to. Empty: no link."`
@@ -53,6 +54,9 @@ func (c Config) Validate() error {
 	}
 	if c.Resend < leastResend {
 		bad("RESEND", c.Resend, leastResend.String()+" or more")
+	}
+	if c.TicketAfter < 0 {
+		bad("TICKET_AFTER", c.TicketAfter, "0s or more")
 	}
 	if c.Timeout <= 0 {
 		bad("TIMEOUT", c.Timeout, "more than 0")

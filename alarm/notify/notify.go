@@ -25,6 +25,8 @@ import (
 type Notifier struct {
 	latest  atomic.Pointer[report] // never nil
 	targets []*target
+	patient time.Duration      // with tickets
+	told    map[alarm.Key]bool // of what targets may know; of Update's goroutine
 }
 
 // A report is what one Update has brought. Nobody changes it any more.
@@ -44,7 +46,7 @@ func New(cfg Config, process string, log *slog.Logger, reg prometheus.Registerer
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := new(Notifier)
+	n := &Notifier{patient: cfg.TicketAfter, told: map[alarm.Key]bool{}}
 	n.latest.Store(&report{at: time.Now()})
 	posters, err := posters(cfg, process, log)
 	if err != nil {
@@ -74,11 +76,14 @@ func (n *Notifier) target(cfg Config, p *poster, log *slog.Logger, m *metrics) *
 func (n *Notifier) Update(all []alarm.Alarm) {
 	now := time.Now()
 	r := &report{at: now, apart: min(now.Sub(n.latest.Load().at), mostApart)}
+	told := map[alarm.Key]bool{}
 	for _, a := range all {
-		if a.State == alarm.Firing || a.State == alarm.Resolved {
+		if n.isTold(&a, now) {
 			r.alarms = append(r.alarms, clone(a))
+			told[a.Key()] = true
 		}
 	}
+	n.told = told
 	n.latest.Store(r)
 	for _, t := range n.targets {
 		select {
@@ -86,6 +91,17 @@ func (n *Notifier) Update(all []alarm.Alarm) {
 		default: // it has not looked yet since the Update before, and will find this one
 		}
 	}
+}
+
+// isTold says whether a target hears of an alarm. What it has not heard of before does not resolve for it.
+func (n *Notifier) isTold(a *alarm.Alarm, now time.Time) bool {
+	switch a.State {
+	case alarm.Firing:
+		return a.Severity == alarm.Page || n.told[a.Key()] || now.Sub(a.Since) >= n.patient
+	case alarm.Resolved:
+		return n.told[a.Key()]
+	}
+	return false
 }
 
 // clone shares nothing with a. Lists are never nil, as JSON would have null for them.
