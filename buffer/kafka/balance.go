@@ -20,6 +20,7 @@ type sticky struct {
 
 	mu      sync.Mutex
 	members int // of the group when it was last led from here; 0 when somebody else leads it
+	shared  int // partitions that were shared out then
 }
 
 // An ownership is the partitions that a member holds, by topic, and since which generation of the group: when two members say that
@@ -50,10 +51,17 @@ func (b *sticky) alone() bool {
 	return b.members == 1
 }
 
+// sharedOut is how many partitions there were when they were last shared out from here; ok is false when somebody else does that.
+func (b *sticky) sharedOut() (n int, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.shared, b.members > 0
+}
+
 // AssignGroups implements kafka.GroupBalancer.
 func (b *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
 	b.mu.Lock()
-	b.members = len(members)
+	b.members, b.shared = len(members), len(partitions)
 	b.mu.Unlock()
 	return assign(members, partitions)
 }

@@ -29,6 +29,10 @@ const (
 	groupTimeout = 3 * time.Second
 	// watchPartitions is how often it is asked whether there are more partitions.
 	watchPartitions = 10 * time.Second
+	// compareShared is how often it is looked whether all partitions were shared out, and missedTwice how often in a row they were not before
+	// that is done anew.
+	compareShared = 4 * time.Second
+	missedTwice   = 2
 	// complainAgain is how often it is said that one is not there.
 	complainAgain = time.Minute
 	// retryTopics is how often it is asked whether a topic that was not there has come.
@@ -211,14 +215,18 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 var (
 	errStuck     = errors.New("no block was read for minutes, though there are some")
 	errMoreLanes = errors.New("a topic has come")
+	errUnshared  = errors.New("a partition was not shared out")
 )
 
-// watch ends a membership that is stuck, or for so many topics when there are more now.
+// watch ends a membership that is stuck, for so many topics when there are more now, or in which partitions were left out.
 func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joined int) {
 	stuck := time.NewTicker(m.stuckAfter / 20)
 	defer stuck.Stop()
 	topics := time.NewTicker(retryTopics)
 	defer topics.Stop()
+	shared := time.NewTicker(compareShared)
+	defer shared.Stop()
+	missed := 0
 	var others rivals
 	for {
 		select {
@@ -233,6 +241,14 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joine
 				leave(errStuck)
 				return
 			}
+		case <-shared.C:
+			if missed++; !m.leftOut(ctx) {
+				missed = 0
+			} else if missed >= missedTwice {
+				m.log.Info("there are more partitions than were shared out in the group: sharing them out anew")
+				leave(errUnshared)
+				return
+			}
 		case <-topics.C:
 			if joined < len(m.lanes) && len(m.topics(ctx)) > joined {
 				leave(errMoreLanes)
@@ -240,6 +256,22 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joine
 			}
 		}
 	}
+}
+
+// leftOut says whether there are more partitions than we have shared out among the group. kafka-go looks for that too, but counts from when
+// it begins to look: what comes between sharing and that, as with a topic that is made anew just then, nobody would ever get.
+func (m *member) leftOut(ctx context.Context) bool {
+	shared, ok := m.balancer.sharedOut()
+	if !ok {
+		return false
+	}
+	there := 0
+	for _, l := range m.lanes {
+		if meta, err := l.metadata(ctx); err == nil {
+			there += len(meta.Topics[0].Partitions)
+		}
+	}
+	return there > shared
 }
 
 // stuck says whether there is something to read, others could do so, and nothing was read for long.
