@@ -218,7 +218,7 @@ func figuresAreThoseOfTheMetrics(t *testing.T, b *browser) {
 	sc.change(later.scene)
 	p.wait("an event tells of the change", `document.querySelector('[data-live="memory"]').textContent.includes("12.3 %")`)
 	p.wants("after a change", differ(ask[map[string]string](p, "figures()"), metricsOf(t, s)))
-	if now := ask[map[string]string](p, "written()"); !strings.Contains(now["alarms"], "senders refused") || !strings.Contains(now["now"], "1 h 26 min and growing, 7.97 GiB") {
+	if now := ask[map[string]string](p, "written()"); !strings.Contains(now["alarms"], "cause unknown") || !strings.Contains(now["now"], "1 h 26 min and growing, 7.97 GiB") {
 		t.Errorf("after a change the page says: %q, %q", now["alarms"], now["now"])
 	}
 }
