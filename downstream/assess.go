@@ -118,7 +118,7 @@ func (t *record) vitals(now time.Time, usual func(*Reading) time.Duration) Vital
 		v.Version, v.Start = versionOf(r.Version), startOfProcess(r.Start)
 		if now.Sub(r.Ended) <= StaleAfter+2*usual(r) {
 			s = newStretch(t.past, r)
-			v.ClockAhead = r.clock.figure()
+			v.ClockAhead = r.clock.ahead()
 		}
 	}
 	s.assess(&v)

@@ -5,17 +5,21 @@ import (
 	"time"
 )
 
-// Processes that poll a server at the same moment share one page (CacheAge), so that all but the first cost it little more than the
-// transfer. They find these moments without talking to each other: in Unix time they are the multiples of the interval, plus an offset that
-// follows from the server's name, so that servers are polled one after the other. Intervals of several processes are powers of two of
-// pollInterval, so that they agree although the page that they have seen is not quite of the same size; where they do not, every other moment is shared.
+// Processes that poll a server at the same moments share one page (CacheAge), so that all but the first cost it little more than the
+// transfer. They find these moments without talking to each other: by the server's clock, they are the multiples of the interval in Unix time,
+// plus an offset of full seconds that follows from the server's name, so that servers are polled one after the other. Intervals of several
+// processes are powers of two of pollInterval, so that they agree although the page that they have seen is not quite of the same size; where
+// they do not, every other moment is shared.
 //
-// Wall clocks lie, so they only choose the moment, within one interval from the earliest time that a monotonic clock allows: one that jumps
+// The server's clock is what all of them see, whatever their own say: in the Date of its answers, in full seconds. An answer that is asked
+// for at a full second tells whether that had come already, so each halves what is not known (serverClock.learn), until that is about as
+// long as an answer takes. While our own clock contradicts no answer, it is believed, since it is finer.
+//
+// Clocks lie, so they only choose the moment, within one interval from the earliest time that a monotonic clock allows: one that jumps
 // neither stops polling nor makes it busy.
 //
-// KNOWN GAP: processes whose clocks are more than a second apart share nothing. Then each poll costs a page of its own, as it would at moments
-// of its own: 30 processes at a page of 18 MB cost the vminsert 10 % of a core instead of 0.5 %. And those that share ask for all copies at
-// once, 540 MB in this example.
+// KNOWN GAP: where a proxy gives answers a Date of its own, and the clocks of processes are more than a second apart, they share nothing.
+// Then each poll costs a page of its own. And those that share ask for all copies at once: 540 MB for 30 processes at a page of 18 MB.
 
 const (
 	// maxInterval is the longest time between two good polls: no page is so large that it has to be longer.
@@ -34,14 +38,15 @@ func roundUp(d time.Duration) time.Duration {
 	return interval
 }
 
-// offsetOf is what a server's moments are after the multiples of the interval.
+// offsetOf is what a server's moments are after the multiples of the interval: full seconds, at which its clock can be learnt. Servers that are polled
+// each second are polled at the same moment; there are not enough of them to mind (ownShare).
 func offsetOf(server string) time.Duration {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(server))
-	return time.Duration(h.Sum64() % uint64(maxInterval))
+	return time.Duration(h.Sum64()%uint64(maxInterval/dateStep)) * dateStep
 }
 
-// untilMoment is the time from wall until the first moment that is at least so far away. It is less than an interval more than that,
+// untilMoment is the time from wall, the time by the server, until the first moment that is at least so far away. It is less than an interval more than that,
 // whatever wall is.
 func untilMoment(wall time.Time, offset, interval, atLeast time.Duration) time.Duration {
 	past := (wall.UnixNano() - int64(offset) + int64(atLeast)) % int64(interval) // since the last moment, or before the next one

@@ -22,8 +22,13 @@ func pageOf(size int64) *Reading {
 // watchingBy is watching with another wall clock.
 func watchingBy(t *testing.T, wall func() time.Time, cfg WatchConfig, s *servers, nodes ...string) *Watch {
 	t.Helper()
+	return watchingWith(t, s.read, wall, cfg, nodes...)
+}
+
+func watchingWith(t *testing.T, read func(context.Context, Endpoint, Kind) (*Reading, error), wall func() time.Time, cfg WatchConfig, nodes ...string) *Watch {
+	t.Helper()
 	reg := prometheus.NewRegistry()
-	cfg.Read = s.read
+	cfg.Read = read
 	w := NewWatch(cfg, NewResolver(&dns{}, silent(), reg), nil, silent(), reg)
 	w.wall = wall
 	w.SetNodes(endpoints(t, nodes...))
@@ -156,7 +161,7 @@ func TestProcessesWhosePollsAreNotAnsweredPollAtTheSameMoments(t *testing.T) {
 }
 
 func TestServersAreNotPolledAllAtOnce(t *testing.T) {
-	for _, interval := range []time.Duration{time.Second, 128 * time.Second} {
+	for _, interval := range []time.Duration{16 * time.Second, 128 * time.Second} { // so many are polled no more often
 		var parts [4]int
 		for i := range 100 {
 			server := fmt.Sprintf("vminsert-%d.vminsert.monitoring.svc/10.0.%d.7:8480", i, i)
@@ -251,4 +256,122 @@ func TestIntervalOfAStorageIsTheLongestOfTheRow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A renderer is a vminsert with a clock of its own that takes long to make a page and keeps it for CacheAge.
+type renderer struct {
+	ahead, takes time.Duration
+	size         int64
+
+	turn  chan struct{} // holds one while a page is made, which a mutex could not in simulated time
+	made  time.Time
+	pages int
+	polls int
+}
+
+func (r *renderer) read(context.Context, Endpoint, Kind) (*Reading, error) {
+	asked := time.Now()
+	time.Sleep(time.Millisecond) // the way there
+	r.turn <- struct{}{}
+	r.polls++
+	if time.Since(r.made) > CacheAge {
+		time.Sleep(r.takes)
+		r.made = time.Now()
+		r.pages++
+	}
+	date := time.Now().Add(r.ahead).Truncate(dateStep)
+	<-r.turn
+	time.Sleep(time.Millisecond)
+	page := pageOf(r.size)
+	page.Begun, page.Ended = asked, time.Now()
+	page.clock = told{true, date, asked, time.Now()}
+	return page, nil
+}
+
+func (r *renderer) counts() (polls, pages int) {
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	return r.polls, r.pages
+}
+
+// Whatever the clocks of processes say, a server that many of them watch makes few pages.
+func TestManyProcessesWithWrongClocksShareAlmostEveryPage(t *testing.T) {
+	const processes, size = 30, 18e6
+	every := (&Watch{cfg: WatchConfig{Pollers: processes}}).interval(&Reading{Size: size})
+	for name, off := range map[string]func(*rand.Rand) time.Duration{
+		"right":                 func(*rand.Rand) time.Duration { return 0 },
+		"a few milliseconds":    func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(20)-10) * time.Millisecond },
+		"less than a second":    func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(1800)-900) * time.Millisecond },
+		"some seconds":          func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(20000)-10000) * time.Millisecond },
+		"hours":                 func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(20)-10)*time.Hour + 700*time.Millisecond },
+		"half of them a second": func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(2)) * time.Second },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(7, 8))
+				server := &renderer{ahead: 3*time.Hour + 340*time.Millisecond, takes: 400 * time.Millisecond, size: size, turn: make(chan struct{}, 1)}
+				for range processes {
+					wrong := off(random)
+					watchingWith(t, server.read, func() time.Time { return time.Now().Add(wrong) }, WatchConfig{Pollers: processes}, "10.0.0.1:8480")
+					time.Sleep(time.Duration(random.IntN(10000)) * time.Millisecond)
+				}
+				time.Sleep(20 * every) // to learn
+				pollsBefore, pagesBefore := server.counts()
+				const moments = 50
+				time.Sleep(moments * every)
+				polls, pages := server.counts()
+				if polls -= pollsBefore; polls < processes*moments*9/10 || polls > processes*(moments+1) {
+					t.Errorf("%d polls, want about %d", polls, processes*moments)
+				}
+				if pages -= pagesBefore; float64(pages) > pagesPerMoment*moments {
+					t.Errorf("%d pages at %d moments", pages, moments)
+				}
+			})
+		})
+	}
+}
+
+// A server's clock that is put right is learnt anew.
+func TestAServersClockIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c serverClock
+		ahead := 5400 * time.Millisecond
+		ask := func() {
+			now := time.Now()
+			time.Sleep(5 * time.Millisecond)
+			date := time.Now().Add(ahead).Truncate(dateStep)
+			time.Sleep(5 * time.Millisecond)
+			c.learn(told{true, date, now, time.Now()})
+			next := c.at(time.Now(), time.Now())
+			time.Sleep(untilMoment(next, 0, 16*time.Second, 8*time.Second))
+		}
+		wrongBy := func() time.Duration {
+			now := time.Now()
+			return c.at(now, now).Sub(now.Add(ahead)).Abs()
+		}
+		for range 12 {
+			ask()
+		}
+		if wrong := wrongBy(); wrong > 30*time.Millisecond {
+			t.Errorf("wrong by %s", wrong)
+		}
+		ahead = -2 * time.Hour
+		for range 12 {
+			ask()
+		}
+		if wrong := wrongBy(); wrong > 30*time.Millisecond {
+			t.Errorf("after a jump: wrong by %s", wrong)
+		}
+		for range 200 { // it runs fast
+			ahead += 2 * time.Millisecond
+			ask()
+		}
+		if wrong := wrongBy(); wrong > 50*time.Millisecond {
+			t.Errorf("with a clock that runs fast: wrong by %s", wrong)
+		}
+		c.learn(told{})
+		if c.last.IsZero() {
+			t.Error("an answer without a Date has changed something")
+		}
+	})
 }

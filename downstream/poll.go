@@ -64,7 +64,7 @@ func (c *Client) read(ctx context.Context, ep Endpoint, kind Kind, rd *reader) (
 		return nil, fmt.Errorf("read metrics of %s %s: %w", kind, ep, err)
 	}
 	r.Begun, r.Ended = begun, time.Now()
-	r.clock = clockOf(resp.Header, begun, headed)
+	r.clock = toldBy(resp.Header, begun, headed)
 	return r, nil
 }
 

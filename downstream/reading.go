@@ -63,7 +63,7 @@ type Reading struct {
 	// Paths are a vminsert's ways to its storages; empty for any other server.
 	Paths map[Path]Passage
 
-	clock   serverClock
+	clock   told
 	numbers *numbers // nil: none is known
 	ignored []ignoring
 	tenants int // series of vm_tenant_inserted_rows_total

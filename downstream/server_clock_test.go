@@ -35,7 +35,7 @@ func TestClocksAreComparedAsFinelyAsADateAllows(t *testing.T) {
 		"out of a cache":                 {with(date(time.Minute), "Age", "60"), 0, Unknown()},
 		"before there were clocks":       {http.Header{"Date": {"Mon, 01 Jan 0001 00:00:00 GMT"}}, 0, Figure(-9223372036.854775)},
 	} {
-		got := clockOf(c.answer, asked, asked.Add(c.trip)).figure()
+		got := toldBy(c.answer, asked, asked.Add(c.trip)).ahead()
 		if got.Known() != c.want.Known() || got.Known() && !near(got, float64(c.want)) {
 			t.Errorf("%s: %v s ahead, want %v", name, float64(got), float64(c.want))
 		}

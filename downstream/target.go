@@ -69,6 +69,7 @@ type record struct {
 	odd       []time.Time
 	jumpedAt  time.Time
 
+	clock  serverClock
 	offset time.Duration // of its moments
 	due    time.Time     // when it is polled next, or was polled last; zero before the first good poll
 	hurry  hurry
@@ -98,6 +99,7 @@ func (t *record) healthAfter() Health {
 // good takes in a good reading. maxGap is the longest time between the ends of two polls that leaves a row of them unbroken.
 func (t *record) good(r *Reading, maxGap time.Duration) {
 	t.Polls++
+	t.clock.learn(r.clock)
 	last := t.Last
 	if last == nil || t.Err != nil || r.Ended.Sub(last.Ended) > maxGap {
 		t.AliveSince = r.Ended

@@ -46,14 +46,15 @@ const (
 	// on a MB (TestPollsAtOneMomentShareAPage: 92 ms for one and 176 ms for 30 at one moment, of 8.1 MB).
 	bytesSentPerCPUSecond = 2e9
 	cpuPerConnection      = 300 * time.Microsecond
-	// pagesPerMoment is how many pages are made for several polls of one moment: one, and often a second one where clocks are half a
-	// second ahead or behind.
+	// pagesPerMoment is how many pages are made for several polls of one moment: one, and now and then a second one where moments are
+	// known to half a second only.
 	pagesPerMoment = 1.5
-	// costShare is the part of a core that all pollers together may cost a server, as its inverse, and the part that polls of small pages
-	// may cost us.
-	costShare = 100
-	// cpuPerPoll is what a poll of a small page costs us, connection included (BenchmarkPolling).
-	cpuPerPoll = 400 * time.Microsecond
+	// costShare is the part of a core that all pollers together may cost a server, as its inverse, and ownShare the part that all polls may
+	// cost us: what alarms and metrics of tenants cost comes on top, and all of it together has to be less than 1 %.
+	costShare, ownShare = 100, 200
+	// What polls cost us: 0.27 ms, connection included, and 0.5 ms for a MB (BenchmarkPolling).
+	cpuPerPoll            = 270 * time.Microsecond
+	bytesReadPerCPUSecond = 2e9
 )
 
 // A WatchConfig says whom to watch besides the nodes.
@@ -61,8 +62,8 @@ type WatchConfig struct {
 	// StorageURLs are where the vmstorages' metrics are. Without any they are looked for at port 8482 of the hosts that vminsert
 	// names as its storages.
 	StorageURLs []*url.URL
-	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls, by little
-	// if their clocks agree to half a second, since they share pages then.
+	// Pollers is how many processes like this one read the same servers' metrics. It stretches the interval between polls, by little,
+	// since they share pages.
 	Pollers int
 	// Optional is whether nothing but alarms depends on the metrics: then what cannot be read is no error.
 	Optional bool
@@ -89,8 +90,8 @@ func (c WatchConfig) unreadable() string {
 }
 
 // A Watch reads the metrics of vminserts and vmstorages over and over: once a second, and less often where a page is so large
-// that all pollers together would cost its server more than 1 % of a core, or where servers are so many (more than 25) that polling them would cost
-// us as much. Processes whose clocks agree read at the same moments, see moment.go. A vminsert that looks unwell is read sooner, see Hurry.
+// that all pollers together would cost its server more than 1 % of a core, or where servers are so many (more than 18) that polling them would cost
+// us more than half of that. Processes read at the same moments, see moment.go. A vminsert that looks unwell is read sooner, see Hurry.
 type Watch struct {
 	cfg         WatchConfig
 	resolver    *Resolver
@@ -371,13 +372,17 @@ func (w *Watch) untilRetry(t *record, wait time.Duration) time.Duration {
 		return jitter(wait)
 	}
 	now := time.Now()
-	return turn{begun: now, ended: now, usual: wait}.next(now, w.wall(), t.offset).Sub(now)
+	return turn{begun: now, ended: now, usual: wait}.next(now, w.timeAt(t, now), t.offset).Sub(now)
 }
+
+// timeAt is the time by the clock of the server, as far as it is known. Only the goroutine that polls the server may ask.
+func (w *Watch) timeAt(t *record, now time.Time) time.Time { return t.clock.at(now, w.wall()) }
 
 // awaitMoment waits for the next moment at which to poll, and says whether it came before ctx ended. If it came sooner than usual, owed is
 // when it would have come.
 func (w *Watch) awaitMoment(ctx context.Context, t *record, last turn) (owed time.Time, ok bool) {
-	usual := last.next(time.Now(), w.wall(), t.offset)
+	now := time.Now()
+	usual := last.next(now, w.timeAt(t, now), t.offset)
 	due := usual
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
@@ -403,7 +408,7 @@ func (w *Watch) plan(t *record, last turn, usual, due time.Time) time.Time {
 	defer w.mu.Unlock()
 	now := time.Now()
 	if last.usual > hurryInterval && now.Before(t.hurry.until) {
-		if sooner := last.hurried(now, w.wall(), t.offset); sooner.Before(due) && !sooner.After(t.hurry.until) {
+		if sooner := last.hurried(now, w.timeAt(t, now), t.offset); sooner.Before(due) && !sooner.After(t.hurry.until) {
 			due = sooner
 		}
 	}
@@ -459,7 +464,7 @@ func (w *Watch) interval(r *Reading) time.Duration {
 	w.mu.Lock()
 	servers := len(w.nodes) + len(w.storages)
 	w.mu.Unlock()
-	least := costShare * max(costOfMoment(r.Size, w.cfg.Pollers), cpuPerPoll*time.Duration(servers))
+	least := max(costShare*costOfMoment(r.Size, w.cfg.Pollers), ownShare*time.Duration(servers)*costOfPoll(r.Size))
 	if w.cfg.Pollers < 2 { // there is nobody to agree with
 		return min(max(pollInterval, least), maxInterval)
 	}
@@ -474,6 +479,11 @@ func costOfMoment(size int64, pollers int) time.Duration {
 		return making + sending
 	}
 	return time.Duration(pagesPerMoment*float64(making)) + time.Duration(pollers)*sending
+}
+
+// costOfPoll is our own CPU time for a poll.
+func costOfPoll(size int64) time.Duration {
+	return cpuPerPoll + seconds(float64(size)/bytesReadPerCPUSecond)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
