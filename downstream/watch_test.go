@@ -246,7 +246,7 @@ func TestPollsAreFewerTheLargerThePage(t *testing.T) {
 }
 
 func TestPollsAreFewerTheMoreServersThereAre(t *testing.T) {
-	for servers, want := range map[int]time.Duration{25: time.Second, 100: 4 * time.Second} {
+	for servers, want := range map[int]time.Duration{18: time.Second, 100: 5400 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServers()
 			var addrs []string
