@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 // large is a cluster of 100 vminserts and 60 vmstorages, seen by a process that forwards 24 partitions of each lane and tells 100 tenants
@@ -24,7 +25,7 @@ func large() (Sources, *prometheus.Registry) {
 		reg.MustRegister(v)
 		return v
 	}
-	state, busy, posts := gauge(mNodeState, "node", "state"), gauge(mNodeBusy, "node"), counter(mPosts, "node", "code")
+	state, busy, posts := gauge(gathered.NodeState, "node", "state"), gauge(gathered.NodeInFlight, "node"), counter(gathered.ForwardRequests, "node", "code")
 	for i := range 100 {
 		node := fmt.Sprintf("10.0.0.%d:8480", i)
 		busy.WithLabelValues(node).Set(1)
@@ -35,14 +36,14 @@ func large() (Sources, *prometheus.Registry) {
 			posts.WithLabelValues(node, code).Add(10)
 		}
 	}
-	for _, name := range []string{mUnsentBlocks, mUnsentBytes, mUnsentAge, mArriving, mSent, mDrain, mOnHold} {
+	for _, name := range []string{gathered.UnsentBlocks, gathered.UnsentBytes, gathered.UnsentAge, gathered.ArrivingBlocks, gathered.SentBlocks, gathered.TimeToDrain, gathered.OnHold} {
 		v := gauge(name, "lane", "partition")
 		for i := range 24 {
 			v.WithLabelValues("main", fmt.Sprint(i)).Set(1)
 			v.WithLabelValues("bulk", fmt.Sprint(i)).Set(1)
 		}
 	}
-	in, refused := counter(mTenantIn, "tenant"), counter(mTenantRefused, "tenant", "reason")
+	in, refused := counter(gathered.TenantSamples, "tenant"), counter(gathered.TenantRefusedSamples, "tenant", "reason")
 	for i := range 100 {
 		tenant := fmt.Sprintf("%d:0", i)
 		in.WithLabelValues(tenant).Add(1)

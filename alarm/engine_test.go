@@ -406,7 +406,7 @@ func TestACalmHourFiresNothing(t *testing.T) {
 func TestNothingKnownFiresNothing(t *testing.T) {
 	e := NewEngine(1)
 	for i := range 100 {
-		r := newObserver(Sources{Metrics: nothing{}}, 1).readings(moment(t, nothing{}, midnight.Add(time.Duration(i)*step)))
+		r := newObserver(Sources{}, 1).readings(board{}.Moment(midnight.Add(time.Duration(i) * step)))
 		if all := e.Step(r); len(all) > 0 {
 			t.Fatalf("alarms: %+v", all)
 		}

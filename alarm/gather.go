@@ -15,68 +15,6 @@ import (
 	"github.com/ingestgw/ingestgw/memory"
 )
 
-// The metrics that readings are made from. Nothing else in the package knows a metric's name; a test of the whole process holds that they
-// exist.
-const (
-	mRequests    = "ingestgw_ingest_requests_total" // answer
-	mSamplesIn   = "ingestgw_ingest_samples_total"
-	mFuture      = "ingestgw_ingest_future_requests_total"
-	mCertificate = "ingestgw_ingest_certificate_expiry_timestamp_seconds"
-	mIdentified  = "ingestgw_tenant_requests_identified_total" // result
-
-	mUnsentBlocks = "ingestgw_forward_unsent_blocks" // lane, partition, as the next ones
-	mUnsentBytes  = "ingestgw_forward_unsent_bytes_estimate"
-	mUnsentAge    = "ingestgw_forward_oldest_unsent_age_seconds"
-	mArriving     = "ingestgw_forward_arriving_blocks_per_second"
-	mSent         = "ingestgw_forward_sent_blocks_per_second"
-	mDrain        = "ingestgw_forward_time_to_drain_seconds"
-	mOnHold       = "ingestgw_forward_on_hold"
-	mSamplesOut   = "ingestgw_forward_samples_total"            // node
-	mPosts        = "ingestgw_forward_requests_total"           // node, code
-	mPostTime     = "ingestgw_forward_request_duration_seconds" // node
-	mNodeState    = "ingestgw_forward_node_state"               // node, state
-	mNodeBusy     = "ingestgw_forward_blocks_in_flight"         // node
-	mUnsettledAge = "ingestgw_forward_unsettled_seconds"
-	mSettleMode   = "ingestgw_forward_settle_mode" // mode
-	mLost         = "ingestgw_forward_lost_blocks_total"
-	mMalformed    = "ingestgw_forward_malformed_blocks_total"
-
-	mDiskBytes    = "ingestgw_disk_bytes"       // lane
-	mDiskQuota    = "ingestgw_disk_quota_bytes" // lane
-	mDiskFree     = "ingestgw_disk_free_bytes"
-	mDiskReserve  = "ingestgw_disk_reserve_bytes"
-	mDiskCapacity = "ingestgw_disk_capacity_bytes"
-	mSync         = "ingestgw_disk_fsync_seconds"
-	mSyncErrors   = "ingestgw_disk_fsync_errors_total"
-	mWriteErrors  = "ingestgw_disk_write_errors_total"
-
-	mKafkaReachable  = "ingestgw_kafka_reachable"
-	mKafkaGone       = "ingestgw_kafka_unreachable_seconds"
-	mKafkaTries      = "ingestgw_kafka_tries_total"  // result
-	mKafkaBlocks     = "ingestgw_kafka_blocks_total" // lane, result
-	mKafkaPartitions = "ingestgw_kafka_partitions"   // topic
-	mKafkaUnder      = "ingestgw_kafka_under_replicated_partitions"
-	mKafkaLeaderless = "ingestgw_kafka_leaderless_partitions"
-	mKafkaThrottled  = "ingestgw_kafka_throttled_seconds_total"
-	mKafkaRetention  = "ingestgw_kafka_retention_seconds" // topic
-	mKafkaUnowned    = "ingestgw_kafka_unowned_partitions"
-	mKafkaMembers    = "ingestgw_kafka_group_members"
-	mKafkaUnsafe     = "ingestgw_kafka_topic_unsafe" // topic, setting
-
-	mTenantIn      = "ingestgw_tenant_samples_total"         // tenant
-	mTenantBulk    = "ingestgw_tenant_bulk_samples_total"    // tenant
-	mTenantOld     = "ingestgw_tenant_old_samples_total"     // tenant
-	mTenantRefused = "ingestgw_tenant_refused_samples_total" // tenant, reason
-	mPeers         = "ingestgw_limit_peers"
-	mReload        = "ingestgw_tenant_file_last_reload_successful"
-	mBreaker       = "ingestgw_tenant_directory_breaker_open"
-	mStaleAge      = "ingestgw_tenant_directory_stale_age_seconds"
-	mKeyReads      = "ingestgw_tenant_jwt_key_set_reads_total" // result
-	mKeyAge        = "ingestgw_tenant_jwt_key_set_age_seconds"
-
-	mCPU = "process_cpu_seconds_total"
-)
-
 const (
 	// window is what rates are over, scaled by patience and not less than leastWindow.
 	window      = 15 * time.Second
@@ -123,17 +61,17 @@ func (o *observer) readings(now *gathered.Moment) *Readings {
 
 	r := &Readings{At: now.At, Window: time.Duration(f.Seconds() * float64(time.Second)), CPUs: runtime.GOMAXPROCS(0)}
 	r.Nodes = f.nodes(long)
-	r.Main, r.Bulk = f.backlog("main"), f.backlog("bulk")
-	r.Unsettled, r.ByClock = f.level(mUnsettledAge), f.level(mSettleMode, "mode", "time") == 1
-	r.OnHold, r.Lost = f.level(mOnHold), sum(f.growth(mLost), f.growth(mMalformed))
-	r.Senders, r.Future, r.Access, r.Tenants = f.senders(), f.rate(mFuture), f.access(), f.tenants()
+	r.Main, r.Bulk = now.Backlog("lane", "main"), now.Backlog("lane", "bulk")
+	r.Unsettled, r.ByClock = f.level(gathered.UnsettledAge), f.level(gathered.SettleMode, "mode", "time") == 1
+	r.OnHold, r.Lost = f.level(gathered.OnHold), sum(f.growth(gathered.LostBlocks), f.growth(gathered.MalformedBlocks))
+	r.Senders, r.Future, r.Access, r.Tenants = f.senders(), f.rate(gathered.IngestFuture), f.access(), f.tenants()
 	r.Disk, r.Kafka = f.disk(long), f.kafka()
-	r.Cores = f.rate(mCPU)
-	if ends := f.level(mCertificate); ends > 0 {
+	r.Cores = f.rate(gathered.ProcessCPU)
+	if ends := f.level(gathered.CertificateExpiry); ends > 0 {
 		r.CertificateEnds = time.Unix(int64(ends), 0)
 	}
-	r.Load = o.loads.add(now.At, now.Sum(mSamplesIn), 1+f.level(mPeers).Or(0), !(r.Main.Age > lateAge))
-	r.Load.Offered, r.Load.Sent = f.rate(mSamplesIn), f.rate(mSamplesOut)
+	r.Load = o.loads.add(now.At, now.Sum(gathered.IngestSamples), 1+f.level(gathered.LimitPeers).Or(0), !(r.Main.Age > lateAge))
+	r.Load.Offered, r.Load.Sent = f.rate(gathered.IngestSamples), f.rate(gathered.ForwardSamples)
 	o.ask(r)
 	return r
 }
@@ -181,10 +119,6 @@ func (f figures) level(name string, match ...string) downstream.Figure {
 	return downstream.Figure(f.Now.Sum(name, match...))
 }
 
-func (f figures) greatest(name string, match ...string) downstream.Figure {
-	return downstream.Figure(f.Now.Greatest(name, match...))
-}
-
 // ofTopic is that of the topic of a lane, whose name ends with the lane's.
 func (f figures) ofTopic(name, lane string) downstream.Figure {
 	for _, s := range f.Now.Of(name) {
@@ -212,32 +146,21 @@ func sum(all ...downstream.Figure) downstream.Figure {
 	return downstream.Figure(total)
 }
 
-func (f figures) backlog(lane string) Backlog {
-	return Backlog{
-		Age:      f.greatest(mUnsentAge, "lane", lane),
-		Blocks:   f.level(mUnsentBlocks, "lane", lane),
-		Bytes:    f.level(mUnsentBytes, "lane", lane),
-		Arriving: f.level(mArriving, "lane", lane),
-		Sent:     f.level(mSent, "lane", lane),
-		Drain:    f.greatest(mDrain, "lane", lane),
-	}
-}
-
 func (f figures) nodes(long figures) []Node {
 	codes := map[string]map[string]float64{}
 	for _, code := range []string{"2xx", "3xx", "4xx", "5xx", "timeout", "unreachable"} {
-		codes[code] = f.Rates(mPosts, "node", "code", code)
+		codes[code] = f.Rates(gathered.ForwardRequests, "node", "code", code)
 	}
-	took, answers := f.Rates(mPostTime+"_sum", "node"), f.Rates(mPostTime+"_count", "node")
-	tookAny, timedOut := long.Rates(mPosts, "node", "code", "2xx"), long.Rates(mPosts, "node", "code", "timeout")
-	busy, paused := f.Now.By(mNodeBusy, "node"), f.Now.By(mNodeState, "node", "state", "paused")
+	seconds := f.Means(gathered.ForwardDuration, "node")
+	tookAny, timedOut := long.Rates(gathered.ForwardRequests, "node", "code", "2xx"), long.Rates(gathered.ForwardRequests, "node", "code", "timeout")
+	busy, paused := f.Now.By(gathered.NodeInFlight, "node"), f.Now.By(gathered.NodeState, "node", "state", "paused")
 	var nodes []Node
-	for _, name := range f.Now.Values(mNodeState, "node") {
+	for _, name := range f.Now.Values(gathered.NodeState, "node") {
 		nodes = append(nodes, Node{
 			Name: name, Paused: paused[name] == 1,
 			Taken: valueOf(codes["2xx"], name), Busy: valueOf(codes["5xx"], name),
 			Refused: sum(valueOf(codes["3xx"], name), valueOf(codes["4xx"], name)), TimedOut: valueOf(codes["timeout"], name),
-			Unreachable: valueOf(codes["unreachable"], name), Seconds: per(valueOf(took, name), valueOf(answers, name)),
+			Unreachable: valueOf(codes["unreachable"], name), Seconds: valueOf(seconds, name),
 			InFlight: valueOf(busy, name), Stuck: timedOut[name] > 0 && tookAny[name] == 0,
 		})
 	}
@@ -251,51 +174,40 @@ func valueOf(m map[string]float64, name string) downstream.Figure {
 	return downstream.Unknown()
 }
 
-// per is a by b; unknown when b is 0.
-func per(a, b downstream.Figure) downstream.Figure {
-	if b == 0 {
-		return downstream.Unknown()
-	}
-	return a / b
-}
-
 func (f figures) senders() Senders {
-	answer := func(name string) downstream.Figure { return f.rate(mRequests, "answer", name) }
+	answer := func(name string) downstream.Figure { return f.rate(gathered.IngestRequests, "answer", name) }
 	return Senders{
-		All: f.rate(mRequests), Full: answer("buffer_full"), Unavailable: answer("buffer_unavailable"), Spent: answer("memory_spent"),
+		All: f.rate(gathered.IngestRequests), Full: answer("buffer_full"), Unavailable: answer("buffer_unavailable"), Spent: answer("memory_spent"),
 		Broken: answer("internal"), Unknown: answer("tenant_unknown"),
 	}
 }
 
 func (f figures) access() Access {
-	result := func(name string) downstream.Figure { return f.rate(mIdentified, "result", name) }
-	failed, good := f.growth(mKeyReads, "result", "failed"), f.growth(mKeyReads, "result", "good")
+	result := func(name string) downstream.Figure { return f.rate(gathered.TenantIdentified, "result", name) }
+	failed, good := f.growth(gathered.KeySetReads, "result", "failed"), f.growth(gathered.KeySetReads, "result", "good")
 	return Access{
 		Known:         result("ok"),
 		Refused:       sum(result("unauthorized"), result("forbidden"), result("no_credential"), result("too_many_failures")),
-		DirectoryDown: f.level(mBreaker) == 1, StaleFor: f.level(mStaleAge),
-		KeysFailing: failed > 0 && good == 0, KeysAge: f.level(mKeyAge),
-		ReloadRefused: f.level(mReload) == 0,
+		DirectoryDown: f.level(gathered.DirectoryBreaker) == 1, StaleFor: f.level(gathered.DirectoryStaleAge),
+		KeysFailing: failed > 0 && good == 0, KeysAge: f.level(gathered.KeySetAge),
+		ReloadRefused: f.level(gathered.TenantFileReload) == 0,
 	}
 }
-
-// others is how the metrics of tenants name those that are not told apart.
-const others = "other"
 
 // limits are the reasons for which a tenant's limits refuse samples.
 var limits = []string{"samples", "bytes", "requests", "active_series"}
 
 func (f figures) tenants() []Tenant {
-	in, bulk, old := f.Rates(mTenantIn, "tenant"), f.Rates(mTenantBulk, "tenant"), f.Rates(mTenantOld, "tenant")
+	in, bulk, old := f.Rates(gathered.TenantSamples, "tenant"), f.Rates(gathered.TenantBulkSamples, "tenant"), f.Rates(gathered.TenantOldSamples, "tenant")
 	refused := map[string]float64{}
 	for _, reason := range limits {
-		for name, rate := range f.Rates(mTenantRefused, "tenant", "reason", reason) {
+		for name, rate := range f.Rates(gathered.TenantRefusedSamples, "tenant", "reason", reason) {
 			refused[name] += rate
 		}
 	}
 	all := make([]Tenant, 0, len(in))
 	for name := range in {
-		if name != others {
+		if name != gathered.OtherTenants {
 			all = append(all, Tenant{Name: name, Accepted: valueOf(in, name), Refused: valueOf(refused, name),
 				Above: downstream.Figure(max(0, valueOf(bulk, name).Or(0)-valueOf(old, name).Or(0)))})
 		}
@@ -305,39 +217,39 @@ func (f figures) tenants() []Tenant {
 }
 
 func (f figures) disk(long figures) *Disk {
-	if !f.Now.Has(mDiskFree) {
+	if !f.Now.Has(gathered.DiskFree) {
 		return nil
 	}
 	d := &Disk{
-		Main: f.level(mDiskBytes, "lane", "main"), MainQuota: f.level(mDiskQuota, "lane", "main"),
-		Bulk: f.level(mDiskBytes, "lane", "bulk"), BulkQuota: f.level(mDiskQuota, "lane", "bulk"),
-		Free: f.level(mDiskFree), Reserve: f.level(mDiskReserve), Capacity: f.level(mDiskCapacity),
+		Main: f.level(gathered.DiskBytes, "lane", "main"), MainQuota: f.level(gathered.DiskQuota, "lane", "main"),
+		Bulk: f.level(gathered.DiskBytes, "lane", "bulk"), BulkQuota: f.level(gathered.DiskQuota, "lane", "bulk"),
+		Free: f.level(gathered.DiskFree), Reserve: f.level(gathered.DiskReserve), Capacity: f.level(gathered.DiskCapacity),
 		Growth: downstream.Unknown(), Fills: downstream.Unknown(),
-		Sync: downstream.Figure(f.Mean(mSync)), Errors: sum(f.growth(mSyncErrors), f.growth(mWriteErrors)),
+		Sync: downstream.Figure(f.Mean(gathered.DiskFsync)), Errors: sum(f.growth(gathered.DiskFsyncErrors), f.growth(gathered.DiskWriteErrors)),
 	}
 	if long.Seconds() >= leastTrend.Seconds() {
-		d.Growth = downstream.Figure((long.Then.Sum(mDiskFree) - float64(d.Free)) / long.Seconds())
-		d.Fills = downstream.Figure((float64(d.Main) - long.Then.Sum(mDiskBytes, "lane", "main")) / long.Seconds())
+		d.Growth = downstream.Figure((long.Then.Sum(gathered.DiskFree) - float64(d.Free)) / long.Seconds())
+		d.Fills = downstream.Figure((float64(d.Main) - long.Then.Sum(gathered.DiskBytes, "lane", "main")) / long.Seconds())
 	}
 	return d
 }
 
 func (f figures) kafka() *Kafka {
-	if !f.Now.Has(mKafkaTries) && !f.Now.Has(mKafkaReachable) {
+	if !f.Now.Has(gathered.KafkaTries) && !f.Now.Has(gathered.KafkaReachable) {
 		return nil
 	}
 	k := &Kafka{
-		UnreachableFor: f.level(mKafkaGone),
-		Acknowledged:   downstream.Figure(f.rate(mKafkaTries, "result", "acknowledged").Or(0)), Failed: f.rate(mKafkaTries, "result", "failed"),
-		Unstored:        f.rate(mKafkaBlocks, "result", "unavailable"),
-		UnderReplicated: f.level(mKafkaUnder), Leaderless: f.level(mKafkaLeaderless),
-		Throttled: f.rate(mKafkaThrottled), MainRetention: f.ofTopic(mKafkaRetention, "main"), BulkRetention: f.ofTopic(mKafkaRetention, "bulk"),
-		Unowned: f.level(mKafkaUnowned), Members: f.level(mKafkaMembers), Partitions: f.ofTopic(mKafkaPartitions, "main"),
+		UnreachableFor: f.level(gathered.KafkaUnreachable),
+		Acknowledged:   downstream.Figure(f.rate(gathered.KafkaTries, "result", "acknowledged").Or(0)), Failed: f.rate(gathered.KafkaTries, "result", "failed"),
+		Unstored:        f.rate(gathered.KafkaBlocks, "result", "unavailable"),
+		UnderReplicated: f.level(gathered.KafkaUnderReplicated), Leaderless: f.level(gathered.KafkaLeaderless),
+		Throttled: f.rate(gathered.KafkaThrottled), MainRetention: f.ofTopic(gathered.KafkaRetention, "main"), BulkRetention: f.ofTopic(gathered.KafkaRetention, "bulk"),
+		Unowned: f.level(gathered.KafkaUnowned), Members: f.level(gathered.KafkaMembers), Partitions: f.ofTopic(gathered.KafkaPartitions, "main"),
 	}
 	if f.Then == nil {
 		k.Acknowledged = downstream.Unknown()
 	}
-	for _, s := range f.Now.Of(mKafkaUnsafe) {
+	for _, s := range f.Now.Of(gathered.KafkaUnsafe) {
 		if s.Value == 1 && s.Label("setting") != "unknown" {
 			k.Unsafe = append(k.Unsafe, s.Label("topic")+"/"+s.Label("setting"))
 		}

@@ -1,59 +1,16 @@
 package alarm
 
 import (
-	"maps"
 	"math"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
+	"github.com/ingestgw/ingestgw/internal/gathered/gatheredtest"
 )
 
-// nothing has no metrics.
-type nothing struct{}
-
-func (nothing) Gather() ([]*dto.MetricFamily, error) { return nil, nil }
-
-func moment(t *testing.T, g prometheus.Gatherer, at time.Time) *gathered.Moment {
-	t.Helper()
-	families, err := g.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return gathered.New(at, families)
-}
-
-// A board is metrics by their lines in /metrics, name{label="value",…}.
-type board map[string]float64
-
-// Gather implements prometheus.Gatherer.
-func (b board) Gather() ([]*dto.MetricFamily, error) {
-	byName := map[string]*dto.MetricFamily{}
-	var all []*dto.MetricFamily
-	for _, line := range slices.Sorted(maps.Keys(b)) {
-		value := b[line]
-		name, labels, _ := strings.Cut(strings.TrimSuffix(line, "}"), "{")
-		m := &dto.Metric{Gauge: &dto.Gauge{Value: proto.Float64(value)}}
-		for pair := range strings.SplitSeq(labels, ",") {
-			if key, quoted, ok := strings.Cut(pair, "="); ok {
-				m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(key), Value: proto.String(strings.Trim(quoted, `"`))})
-			}
-		}
-		if byName[name] == nil {
-			byName[name] = &dto.MetricFamily{Name: proto.String(name)}
-			all = append(all, byName[name])
-		}
-		byName[name].Metric = append(byName[name].Metric, m)
-	}
-	return all, nil
-}
+type board = gatheredtest.Board
 
 func TestReadingsAreMadeOfMetrics(t *testing.T) {
 	then := board{
@@ -118,8 +75,8 @@ func TestReadingsAreMadeOfMetrics(t *testing.T) {
 	}
 	vitals := []downstream.Vitals{server(insertA, downstream.VMInsert)}
 	o := newObserver(Sources{Vitals: func() []downstream.Vitals { return vitals }}, 1)
-	o.readings(moment(t, then, midnight))
-	r := o.readings(moment(t, now, midnight.Add(10*time.Second)))
+	o.readings(then.Moment(midnight))
+	r := o.readings(now.Moment(midnight.Add(10 * time.Second)))
 
 	for what, c := range map[string]struct{ got, want downstream.Figure }{
 		"window":             {downstream.Figure(r.Window.Seconds()), 10},
@@ -163,7 +120,7 @@ func TestReadingsAreMadeOfMetrics(t *testing.T) {
 func TestADiskThatFillsIsMeasuredOverAMinute(t *testing.T) {
 	o := newObserver(Sources{}, 1)
 	for i := range 13 {
-		r := o.readings(moment(t, board{mDiskFree: 1e9 - 1e6*float64(5*i), mDiskBytes + `{lane="main"}`: 1e5 * float64(5*i)}, midnight.Add(time.Duration(i)*step)))
+		r := o.readings(board{gathered.DiskFree: 1e9 - 1e6*float64(5*i), gathered.DiskBytes + `{lane="main"}`: 1e5 * float64(5*i)}.Moment(midnight.Add(time.Duration(i) * step)))
 		if known := i >= 9; r.Disk.Growth.Known() != known || known && (math.Abs(float64(r.Disk.Growth-1e6)) > 1 || math.Abs(float64(r.Disk.Fills-1e5)) > 1) {
 			t.Errorf("after %d s: %v and %v bytes a second", 5*i, r.Disk.Growth, r.Disk.Fills)
 		}

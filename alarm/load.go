@@ -106,7 +106,7 @@ func (t *Tenant) floods() bool {
 // loadUp is told when the backlog is there and more comes in than is usual.
 func loadUp(r *Readings) *Finding {
 	l := &r.Load
-	if !(r.Main.Age > lateAge) || r.Main.shrinking() || !(l.Offered > muchMore*l.Usual) {
+	if !(r.Main.Age > lateAge) || r.Main.Shrinking() || !(l.Offered > muchMore*l.Usual) {
 		return nil
 	}
 	return &Finding{
@@ -119,7 +119,7 @@ func loadUp(r *Readings) *Finding {
 // capacityDown is told when the backlog is there, as much comes in as ever, and less is taken.
 func capacityDown(r *Readings) *Finding {
 	l := &r.Load
-	if !(r.Main.Age > lateAge) || r.Main.shrinking() || !(l.Sent < muchLess*min(l.Usual, l.Offered)) || l.Offered > muchMore*l.Usual {
+	if !(r.Main.Age > lateAge) || r.Main.Shrinking() || !(l.Sent < muchLess*min(l.Usual, l.Offered)) || l.Offered > muchMore*l.Usual {
 		return nil
 	}
 	return &Finding{

@@ -331,7 +331,7 @@ func ownShort(r *Readings) bool { return r.Cores > busyCores*downstream.Figure(r
 
 // ownCPU is told when something waits: all CPU may be used while a backlog is worked off.
 func ownCPU(r *Readings) *Finding {
-	if !ownShort(r) || r.Main.shrinking() {
+	if !ownShort(r) || r.Main.Shrinking() {
 		return nil
 	}
 	return &Finding{

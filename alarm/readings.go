@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/gathered"
 	"github.com/ingestgw/ingestgw/memory"
 )
 
@@ -77,23 +78,7 @@ func (n *Node) failing() bool {
 }
 
 // A Backlog is what a lane has still to send.
-type Backlog struct {
-	// Age is that of the oldest block not sent, in seconds; Bytes, compressed, is an estimate.
-	Age, Blocks, Bytes downstream.Figure
-	// Arriving and Sent are blocks per second over the last minute.
-	Arriving, Sent downstream.Figure
-	// Drain is the seconds until nothing is left, infinite when it is never.
-	Drain downstream.Figure
-}
-
-// notably is how much one rate has to be above another for them to differ.
-const notably = 1.02
-
-// growing says whether more arrives than is sent.
-func (b *Backlog) growing() bool { return b.Arriving > b.Sent*notably }
-
-// shrinking says whether it will be gone some time.
-func (b *Backlog) shrinking() bool { return b.Sent > b.Arriving*notably }
+type Backlog = gathered.Backlog
 
 // Senders is what senders are answered, in requests per second.
 type Senders struct {

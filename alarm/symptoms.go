@@ -61,7 +61,7 @@ func symptoms() []Rule {
 
 func growing(r *Readings) *Finding {
 	b := &r.Main
-	if !(b.Age > lateAge) || !b.growing() {
+	if !(b.Age > lateAge) || !b.Growing() {
 		return nil
 	}
 	return &Finding{Summary: "The backlog grows: more comes in than vminserts take.", Evidence: known(
@@ -73,7 +73,7 @@ func growing(r *Readings) *Finding {
 
 func old(r *Readings) *Finding {
 	b := &r.Main
-	if !(b.Age > oldAge) || b.shrinking() {
+	if !(b.Age > oldAge) || b.Shrinking() {
 		return nil
 	}
 	return &Finding{Summary: fmt.Sprintf("The oldest unsent sample was received %s ago, and the backlog does not get less.", said(b.Age, seconds)),

@@ -12,13 +12,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 func TestAnAlarmIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		reg := prometheus.NewRegistry()
-		held := prometheus.NewGauge(prometheus.GaugeOpts{Name: mOnHold})
+		held := prometheus.NewGauge(prometheus.GaugeOpts{Name: gathered.OnHold})
 		reg.MustRegister(held)
 		w := New(Config{Every: step, Patience: 1}, Sources{Metrics: reg}, slog.New(slog.NewTextHandler(&log, nil)), reg)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +60,7 @@ func TestAnAlarmIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 // What cannot be read must not keep the rest from being looked at.
 func TestMetricsThatFailAreToldAndTheRestIsLookedAt(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	held := prometheus.NewGauge(prometheus.GaugeOpts{Name: mOnHold})
+	held := prometheus.NewGauge(prometheus.GaugeOpts{Name: gathered.OnHold})
 	held.Set(1)
 	reg.MustRegister(held, broken{})
 	w := New(Config{Every: step, Patience: 1}, Sources{Metrics: reg}, slog.New(slog.DiscardHandler), reg)

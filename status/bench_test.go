@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"testing"
+
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 // A page that is live costs this every two seconds, beside reading the metrics: with 100 vminserts, 100 partitions and 1000 tenants.
@@ -19,10 +21,10 @@ func BenchmarkPage(b *testing.B) {
 		for _, state := range []string{"ready", "starting", "paused", "unknown"} {
 			big[fmt.Sprintf(`ingestgw_forward_node_state{node="10.0.1.%d:8480",state="%s"}`, i, state)] = 0
 		}
-		for _, name := range []string{mSamplesOut, mNodeBusy, mPostTime + "_sum", mPostTime + "_count"} {
+		for _, name := range []string{gathered.ForwardSamples, gathered.NodeInFlight, gathered.ForwardDuration + "_sum", gathered.ForwardDuration + "_count"} {
 			big[fmt.Sprintf(`%s{node="10.0.1.%d:8480"}`, name, i)] = 10
 		}
-		for _, name := range []string{mUnsentBlocks, mUnsentBytes, mUnsentCount, mUnsentAge, mArriving, mSending, mDrain, mUncommitted} {
+		for _, name := range []string{gathered.UnsentBlocks, gathered.UnsentBytes, gathered.UnsentSamples, gathered.UnsentAge, gathered.ArrivingBlocks, gathered.SentBlocks, gathered.TimeToDrain, gathered.UncommittedBlocks} {
 			big[fmt.Sprintf(`%s{lane="main",partition="%d"}`, name, i)] = 10
 		}
 	}

@@ -111,11 +111,14 @@ func (p *tab) picture(name string) {
 	}
 }
 
+// scraped is the values of /metrics by their lines.
+type scraped map[string]float64
+
 // metricsOf is what /metrics says now.
-func metricsOf(t *testing.T, s *Server) board {
+func metricsOf(t *testing.T, s *Server) scraped {
 	t.Helper()
 	_, text := get(t, s, "/metrics")
-	all := board{}
+	all := scraped{}
 	for line := range strings.Lines(text) {
 		if at := strings.LastIndexByte(line, ' '); at > 0 && !strings.HasPrefix(line, "#") {
 			v, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
@@ -129,9 +132,9 @@ func metricsOf(t *testing.T, s *Server) board {
 }
 
 // of joins the values of a metric's series whose labels contain the text.
-func (b board) of(metric, labels string, join func(a, b float64) float64) float64 {
+func (b scraped) of(metric, labels string, join func(a, b float64) float64) float64 {
 	total := math.NaN()
-	for _, line := range sortedKeys(b) { // in the order of /metrics, for sums are not the same in every order
+	for _, line := range slices.Sorted(maps.Keys(b)) { // in the order of /metrics, for sums are not the same in every order
 		name, rest, _ := strings.Cut(line, "{")
 		switch {
 		case name != metric || !strings.Contains(rest, labels):
@@ -144,13 +147,13 @@ func (b board) of(metric, labels string, join func(a, b float64) float64) float6
 	return total
 }
 
-func (b board) sum(metric, labels string) float64 {
+func (b scraped) sum(metric, labels string) float64 {
 	return b.of(metric, labels, func(a, b float64) float64 { return a + b })
 }
-func (b board) most(metric, labels string) float64 { return b.of(metric, labels, math.Max) }
+func (b scraped) most(metric, labels string) float64 { return b.of(metric, labels, math.Max) }
 
 // shown is what the page has to show when /metrics says this, by its words. Rates are not among it.
-func (b board) shown() map[string]float64 {
+func (b scraped) shown() map[string]float64 {
 	want := map[string]float64{}
 	waiting := func(prefix, oldest, in, out, labels string) {
 		want[prefix+oldest] = b.most("ingestgw_forward_oldest_unsent_age_seconds", labels)
@@ -190,7 +193,7 @@ func (b board) shown() map[string]float64 {
 }
 
 // differ says what on the page is not as /metrics has it.
-func differ(page map[string]string, metrics board) []string {
+func differ(page map[string]string, metrics scraped) []string {
 	var faults []string
 	want := metrics.shown()
 	for _, name := range slices.Sorted(maps.Keys(want)) {

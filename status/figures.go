@@ -55,17 +55,26 @@ func (s span) rate(name string, match ...string) Number {
 
 // rates is rate per value of a label; nil if there is no earlier moment.
 func (s span) rates(name, label string, match ...string) map[string]Number {
-	if s.then == nil {
+	return numbers(s.gathered().Rates(name, label, match...))
+}
+
+func numbers(m map[string]float64) map[string]Number {
+	if m == nil {
 		return nil
 	}
-	rates := map[string]Number{}
-	for value, rate := range s.gathered().Rates(name, label, match...) {
-		rates[value] = Number(rate)
+	all := map[string]Number{}
+	for name, v := range m {
+		all[name] = Number(v)
 	}
-	return rates
+	return all
 }
 
 // mean is the mean of what a histogram has seen in the span; unknown if that is nothing.
 func (s span) mean(name string, match ...string) Number {
 	return Number(s.gathered().Mean(name, match...))
+}
+
+// means is mean per value of a label, without those for which it is unknown.
+func (s span) means(name, label string) map[string]Number {
+	return numbers(s.gathered().Means(name, label))
 }

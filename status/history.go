@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 // What history keeps, in the order of a point.
@@ -25,14 +27,14 @@ type point [drawn]float64
 // pointOf takes from the metrics what is drawn.
 func pointOf(s span) point {
 	return point{
-		backlogSeconds:  float64(s.now.greatest(mUnsentAge)),
-		backlogBytes:    float64(s.now.sum(mUnsentBytes)),
-		backlogBlocks:   float64(s.now.sum(mUnsentBlocks)),
-		samplesIn:       float64(s.rate(mSamplesIn)),
-		samplesOut:      float64(s.rate(mSamplesOut)),
+		backlogSeconds:  float64(s.now.greatest(gathered.UnsentAge)),
+		backlogBytes:    float64(s.now.sum(gathered.UnsentBytes)),
+		backlogBlocks:   float64(s.now.sum(gathered.UnsentBlocks)),
+		samplesIn:       float64(s.rate(gathered.IngestSamples)),
+		samplesOut:      float64(s.rate(gathered.ForwardSamples)),
 		refusedRequests: float64(refusals(s)),
-		gcShare:         float64(s.now.sum(mGCShare)),
-		memoryBytes:     float64(s.now.sum(mResident)),
+		gcShare:         float64(s.now.sum(gathered.MemoryGCShare)),
+		memoryBytes:     float64(s.now.sum(gathered.ProcessResident)),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 // A NodeVitals is what the watch on downstream knows of one server.
@@ -43,11 +44,11 @@ func (s *Server) describe(f span) Status {
 		At:              f.now.At.UTC().Truncate(time.Millisecond),
 		Process:         s.process,
 		Version:         s.version,
-		UptimeSeconds:   Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(mStarted),
+		UptimeSeconds:   Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(gathered.ProcessStart),
 		Ready:           s.ready.Load(),
 		Alarms:          s.listAlarms(),
 		Backlog:         backlogOf(f.now),
-		ReadableSeconds: f.now.sum(mReadable, "path", "buffer"),
+		ReadableSeconds: f.now.sum(gathered.CanaryAge, "path", "buffer"),
 		Stages:          stagesOf(f),
 		Lanes:           lanesOf(f.now),
 		Partitions:      partitionsOf(f.now),
@@ -56,7 +57,7 @@ func (s *Server) describe(f span) Status {
 		Memory:          memoryOf(f.now),
 	}
 	mark(st.Nodes, st.Alarms)
-	st.Verdict = judge(&st, f.now.has(mUnsentBlocks), f.now.has(mRequests))
+	st.Verdict = judge(&st, f.now.has(gathered.UnsentBlocks), f.now.has(gathered.IngestRequests))
 	st.Healthy = st.Verdict.State == stateWell || st.Verdict.State == stateLook
 	return st
 }
@@ -104,44 +105,43 @@ func processName() string {
 
 // backlogOf is the backlog of the series that match.
 func backlogOf(f *figures, match ...string) Backlog {
-	b := Backlog{
-		Seconds:           f.greatest(mUnsentAge, match...),
-		Bytes:             f.sum(mUnsentBytes, match...),
-		Blocks:            f.sum(mUnsentBlocks, match...),
-		Samples:           f.sum(mUnsentCount, match...),
-		ArrivingPerSecond: f.sum(mArriving, match...),
-		SentPerSecond:     f.sum(mSending, match...),
-		DrainSeconds:      f.greatest(mDrain, match...),
+	g := f.Backlog(match...)
+	return Backlog{
+		Seconds:           Number(g.Age),
+		Bytes:             Number(g.Bytes),
+		Blocks:            Number(g.Blocks),
+		Samples:           Number(g.Samples),
+		ArrivingPerSecond: Number(g.Arriving),
+		SentPerSecond:     Number(g.Sent),
+		DrainSeconds:      Number(g.Drain),
+		Trend:             trendOf(&g),
+		Growing:           trendOf(&g) == trendGrowing,
 	}
-	b.Trend = b.trend()
-	b.Growing = b.Trend == trendGrowing
-	return b
 }
 
 // waits is the age from which on what is unsent is a backlog, and not on its way.
 const waits = 5
 
-// trend says where it goes. Rates that differ by less than a fiftieth are the same.
-func (b Backlog) trend() string {
-	const notably = 1.02
+// trendOf says where it goes.
+func trendOf(b *gathered.Backlog) string {
 	switch {
 	case !b.Blocks.Known():
 		return trendUnknown
-	case b.Blocks == 0, b.Seconds.orZero() < waits:
+	case b.Blocks == 0, b.Age.Or(0) < waits:
 		return trendEmpty
-	case !b.ArrivingPerSecond.Known() || !b.SentPerSecond.Known():
+	case !b.Arriving.Known() || !b.Sent.Known():
 		return trendUnknown
-	case b.ArrivingPerSecond > b.SentPerSecond*notably:
+	case b.Growing():
 		return trendGrowing
-	case b.SentPerSecond > b.ArrivingPerSecond*notably:
+	case b.Shrinking():
 		return trendShrinking
 	}
 	return trendSteady
 }
 
 func lanesOf(f *figures) []Lane {
-	names := f.Values(mUnsentBlocks, "lane")
-	for _, more := range f.Values(mDiskQuota, "lane") {
+	names := f.Values(gathered.UnsentBlocks, "lane")
+	for _, more := range f.Values(gathered.DiskQuota, "lane") {
 		if !slices.Contains(names, more) {
 			names = append(names, more)
 		}
@@ -152,9 +152,9 @@ func lanesOf(f *figures) []Lane {
 		lanes = append(lanes, Lane{
 			Name:             name,
 			Backlog:          backlogOf(f, "lane", name),
-			BufferBytes:      f.sum(mDiskBytes, "lane", name),
-			BufferQuotaBytes: f.sum(mDiskQuota, "lane", name),
-			Waiting:          f.sum(mWaiting, "lane", name),
+			BufferBytes:      f.sum(gathered.DiskBytes, "lane", name),
+			BufferQuotaBytes: f.sum(gathered.DiskQuota, "lane", name),
+			Waiting:          f.sum(gathered.WaitingBlocks, "lane", name),
 		})
 	}
 	return lanes
@@ -162,11 +162,12 @@ func lanesOf(f *figures) []Lane {
 
 // partitionsOf lists the partitions, the one that is furthest behind first.
 func partitionsOf(f *figures) []Partition {
-	parts := f.Split("lane", "partition", mUnsentBlocks, mUnsentBytes, mUnsentCount, mUnsentAge, mArriving, mSending, mDrain, mUncommitted, mOnHold)
+	parts := f.Split("lane", "partition", gathered.UnsentBlocks, gathered.UnsentBytes, gathered.UnsentSamples, gathered.UnsentAge,
+		gathered.ArrivingBlocks, gathered.SentBlocks, gathered.TimeToDrain, gathered.UncommittedBlocks, gathered.OnHold)
 	all := []Partition{}
 	for k, part := range parts {
 		own := &figures{part}
-		all = append(all, Partition{Lane: k[0], Number: k[1], Backlog: backlogOf(own), Uncommitted: own.sum(mUncommitted), OnHold: own.sum(mOnHold) == 1})
+		all = append(all, Partition{Lane: k[0], Number: k[1], Backlog: backlogOf(own), Uncommitted: own.sum(gathered.UncommittedBlocks), OnHold: own.sum(gathered.OnHold) == 1})
 	}
 	slices.SortFunc(all, func(a, b Partition) int {
 		return cmp.Or(-cmp.Compare(a.Backlog.Seconds.orZero(), b.Backlog.Seconds.orZero()), -strings.Compare(a.Lane, b.Lane),
@@ -177,35 +178,35 @@ func partitionsOf(f *figures) []Partition {
 
 func stagesOf(f span) []Stage {
 	stages := []Stage{}
-	if f.now.has(mRequests) {
-		stages = append(stages, Stage{Name: "receive", PerSecond: f.rate(mSamplesIn), Unit: "samples", Waiting: f.now.sum(mReading), WaitingUnit: "requests",
-			FailuresPerSecond: refusals(f), Seconds: f.mean(mRequestTime), Note: refusedWith(f)})
+	if f.now.has(gathered.IngestRequests) {
+		stages = append(stages, Stage{Name: "receive", PerSecond: f.rate(gathered.IngestSamples), Unit: "samples", Waiting: f.now.sum(gathered.IngestInFlight), WaitingUnit: "requests",
+			FailuresPerSecond: refusals(f), Seconds: f.mean(gathered.IngestDuration), Note: refusedWith(f)})
 	}
-	if f.now.has(mGathering) || f.now.has(mStored) {
-		stored := f.rate(mStored, "result", "stored")
-		stages = append(stages, Stage{Name: "buffer", PerSecond: stored, Unit: "blocks", Waiting: f.now.sum(mGathering), WaitingUnit: "bytes",
-			FailuresPerSecond: max(0, f.rate(mStored)-stored.orZero()), Seconds: f.mean(mAppendTime)})
+	if f.now.has(gathered.BufferInFlightBytes) || f.now.has(gathered.BufferBlocks) {
+		stored := f.rate(gathered.BufferBlocks, "result", "stored")
+		stages = append(stages, Stage{Name: "buffer", PerSecond: stored, Unit: "blocks", Waiting: f.now.sum(gathered.BufferInFlightBytes), WaitingUnit: "bytes",
+			FailuresPerSecond: max(0, f.rate(gathered.BufferBlocks)-stored.orZero()), Seconds: f.mean(gathered.BufferAppendDuration)})
 	}
-	if f.now.has(mUnsettled) {
-		taken := f.rate(mPosts, "code", "2xx")
+	if f.now.has(gathered.UnsettledBlocks) {
+		taken := f.rate(gathered.ForwardRequests, "code", "2xx")
 		stages = append(stages,
-			Stage{Name: "forward", PerSecond: f.rate(mSamplesOut), Unit: "samples", Waiting: f.now.sum(mWaiting), WaitingUnit: "blocks",
-				FailuresPerSecond: max(0, f.rate(mPosts)-taken), Seconds: f.mean(mPostTime)},
-			Stage{Name: "settle", PerSecond: f.rate(mSettled), Unit: "blocks", Waiting: f.now.sum(mUnsettled), WaitingUnit: "blocks",
-				FailuresPerSecond: f.rate(mResent), Seconds: f.now.sum(mUnsettledAge), Note: settlesBy(f.now)})
+			Stage{Name: "forward", PerSecond: f.rate(gathered.ForwardSamples), Unit: "samples", Waiting: f.now.sum(gathered.WaitingBlocks), WaitingUnit: "blocks",
+				FailuresPerSecond: max(0, f.rate(gathered.ForwardRequests)-taken), Seconds: f.mean(gathered.ForwardDuration)},
+			Stage{Name: "settle", PerSecond: f.rate(gathered.SettledBlocks), Unit: "blocks", Waiting: f.now.sum(gathered.UnsettledBlocks), WaitingUnit: "blocks",
+				FailuresPerSecond: f.rate(gathered.ResentBlocks), Seconds: f.now.sum(gathered.UnsettledAge), Note: settlesBy(f.now)})
 	}
 	return stages
 }
 
 // refusals is how many requests of senders per second were not accepted.
 func refusals(f span) Number {
-	all := f.rate(mRequests)
-	return max(0, all-f.rate(mRequests, "answer", "accepted").orZero())
+	all := f.rate(gathered.IngestRequests)
+	return max(0, all-f.rate(gathered.IngestRequests, "answer", "accepted").orZero())
 }
 
 // refusedWith says what senders were told, the most frequent first.
 func refusedWith(f span) string {
-	rates := f.rates(mRequests, "answer")
+	rates := f.rates(gathered.IngestRequests, "answer")
 	delete(rates, "accepted")
 	return mostOf(rates, 3)
 }
@@ -227,7 +228,7 @@ func mostOf(rates map[string]Number, n int) string {
 }
 
 func settlesBy(f *figures) string {
-	for _, s := range f.Of(mSettleMode) {
+	for _, s := range f.Of(gathered.SettleMode) {
 		if s.Value == 1 {
 			return map[string]string{"watch": "by the servers' metrics", "time": "by the clock, without proof", "off": "vminsert's word is taken"}[s.Label("mode")]
 		}
@@ -238,13 +239,12 @@ func settlesBy(f *figures) string {
 // nodesOf lists the servers: first those that are not well.
 func nodesOf(f span, vitals []NodeVitals) []Node {
 	nodes := []Node{}
-	samples, all, taken := f.rates(mSamplesOut, "node"), f.rates(mPosts, "node"), f.rates(mPosts, "node", "code", "2xx")
-	took, answers := f.rates(mPostTime+"_sum", "node"), f.rates(mPostTime+"_count", "node")
-	states, busy := statesOf(f.now), f.now.By(mNodeBusy, "node")
-	for _, name := range f.now.Values(mNodeState, "node") {
+	samples, all, taken := f.rates(gathered.ForwardSamples, "node"), f.rates(gathered.ForwardRequests, "node"), f.rates(gathered.ForwardRequests, "node", "code", "2xx")
+	states, busy, seconds := statesOf(f.now), f.now.By(gathered.NodeInFlight, "node"), f.means(gathered.ForwardDuration, "node")
+	for _, name := range f.now.Values(gathered.NodeState, "node") {
 		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: cmp.Or(states[name], "unknown"), Vitals: unknownVitals(),
 			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-valueOf(taken, name).orZero()),
-			AnswerSeconds: valueOf(took, name).per(valueOf(answers, name)), InFlight: Number(busy[name])})
+			AnswerSeconds: valueOf(seconds, name), InFlight: Number(busy[name])})
 	}
 	at := map[string]int{}
 	for i, n := range nodes {
@@ -311,7 +311,7 @@ func unknownVitals() Vitals {
 // statesOf is the state of each node.
 func statesOf(f *figures) map[string]string {
 	states := map[string]string{}
-	for _, s := range f.Of(mNodeState) {
+	for _, s := range f.Of(gathered.NodeState) {
 		if s.Value == 1 {
 			states[s.Label("node")] = s.Label("state")
 		}
@@ -324,9 +324,9 @@ const mostTenants = 20
 
 // topOf lists the busiest tenants, the first one first.
 func topOf(f span) TopTenants {
-	top := TopTenants{Known: f.now.sum(mTenants), Top: []TenantRate{}}
-	bulk, refused := f.rates(mTenantBulk, "tenant"), f.rates(mTenantNo, "tenant")
-	for name, rate := range f.rates(mTenantIn, "tenant") {
+	top := TopTenants{Known: f.now.sum(gathered.Tenants), Top: []TenantRate{}}
+	bulk, refused := f.rates(gathered.TenantBulkSamples, "tenant"), f.rates(gathered.TenantRefusedSamples, "tenant")
+	for name, rate := range f.rates(gathered.TenantSamples, "tenant") {
 		t := TenantRate{Tenant: name, SamplesPerSecond: rate, BulkPerSecond: valueOf(bulk, name).orZero(), RefusedPerSecond: valueOf(refused, name).orZero()}
 		if t.weight() > 0 {
 			top.Top = append(top.Top, t)
@@ -341,7 +341,7 @@ func topOf(f span) TopTenants {
 
 // rest is 1 for all the others together, who come last.
 func rest(t TenantRate) int {
-	if t.Tenant == "other" {
+	if t.Tenant == gathered.OtherTenants {
 		return 1
 	}
 	return 0
@@ -350,10 +350,10 @@ func rest(t TenantRate) int {
 func (t TenantRate) weight() Number { return t.SamplesPerSecond + t.RefusedPerSecond }
 
 func memoryOf(f *figures) MemoryFigures {
-	m := MemoryFigures{GOGC: f.sum(mGOGC), LimitBytes: f.sum(mMemoryLimit), Differs: f.sum(mDiffers) == 1, GCShare: f.sum(mGCShare),
-		AssistShare: f.sum(mAssistShare), CountedBytes: f.sum(mCounted), ResidentBytes: f.sum(mResident), Budgets: []Budget{}}
-	for _, name := range f.Values(mBudget, "budget") {
-		m.Budgets = append(m.Budgets, Budget{Name: name, UsedBytes: f.sum(mBudgetUsed, "budget", name), LimitBytes: f.sum(mBudget, "budget", name)})
+	m := MemoryFigures{GOGC: f.sum(gathered.MemoryGOGC), LimitBytes: f.sum(gathered.MemoryLimit), Differs: f.sum(gathered.MemoryDiffers) == 1, GCShare: f.sum(gathered.MemoryGCShare),
+		AssistShare: f.sum(gathered.MemoryAssistShare), CountedBytes: f.sum(gathered.MemoryCounted), ResidentBytes: f.sum(gathered.ProcessResident), Budgets: []Budget{}}
+	for _, name := range f.Values(gathered.MemoryBudget, "budget") {
+		m.Budgets = append(m.Budgets, Budget{Name: name, UsedBytes: f.sum(gathered.MemoryBudgetUsed, "budget", name), LimitBytes: f.sum(gathered.MemoryBudget, "budget", name)})
 	}
 	return m
 }

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ingestgw/ingestgw/downstream"
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
@@ -63,20 +66,20 @@ func TestWhatWaitsIsSaidInShort(t *testing.T) {
 
 func TestTrendsOfABacklog(t *testing.T) {
 	for name, c := range map[string]struct {
-		b    Backlog
+		b    gathered.Backlog
 		want string
 	}{
-		"unknown":          {Backlog{Blocks: unknown}, trendUnknown},
-		"empty":            {Backlog{Blocks: 0, Seconds: 0}, trendEmpty},
-		"on its way":       {Backlog{Blocks: 3, Seconds: 1, ArrivingPerSecond: 9, SentPerSecond: 1}, trendEmpty},
-		"growing":          {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 9, SentPerSecond: 1}, trendGrowing},
-		"shrinking":        {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 1, SentPerSecond: 9}, trendShrinking},
-		"the same":         {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: 100, SentPerSecond: 101}, trendSteady},
-		"nothing moves":    {Backlog{Blocks: 3, Seconds: 9}, trendSteady},
-		"rates not known":  {Backlog{Blocks: 3, Seconds: 9, ArrivingPerSecond: unknown, SentPerSecond: 1}, trendUnknown},
-		"age is not known": {Backlog{Blocks: 3, Seconds: unknown, ArrivingPerSecond: 9, SentPerSecond: 1}, trendEmpty},
+		"unknown":          {gathered.Backlog{Blocks: downstream.Unknown()}, trendUnknown},
+		"empty":            {gathered.Backlog{Blocks: 0, Age: 0}, trendEmpty},
+		"on its way":       {gathered.Backlog{Blocks: 3, Age: 1, Arriving: 9, Sent: 1}, trendEmpty},
+		"growing":          {gathered.Backlog{Blocks: 3, Age: 9, Arriving: 9, Sent: 1}, trendGrowing},
+		"shrinking":        {gathered.Backlog{Blocks: 3, Age: 9, Arriving: 1, Sent: 9}, trendShrinking},
+		"the same":         {gathered.Backlog{Blocks: 3, Age: 9, Arriving: 100, Sent: 101}, trendSteady},
+		"nothing moves":    {gathered.Backlog{Blocks: 3, Age: 9}, trendSteady},
+		"rates not known":  {gathered.Backlog{Blocks: 3, Age: 9, Arriving: downstream.Unknown(), Sent: 1}, trendUnknown},
+		"age is not known": {gathered.Backlog{Blocks: 3, Age: downstream.Unknown(), Arriving: 9, Sent: 1}, trendEmpty},
 	} {
-		if got := c.b.trend(); got != c.want {
+		if got := trendOf(&c.b); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -104,7 +107,7 @@ func TestCountersThatStartAnewGiveNoNegativeRate(t *testing.T) {
 	now, _ := board{"ingestgw_ingest_samples_total": 5}.Gather()
 	then, _ := board{"ingestgw_ingest_samples_total": 500}.Gather()
 	f := span{now: newFigures(morning, now), then: newFigures(morning.Add(-time.Second), then)}
-	if r := f.rate(mSamplesIn); r != 0 {
+	if r := f.rate(gathered.IngestSamples); r != 0 {
 		t.Errorf("rate %v", r)
 	}
 	if r := f.rate("ingestgw_no_such_total"); r.Known() {

@@ -255,7 +255,7 @@ func TestThePageCanBeHeardAndUsedByKeyboard(t *testing.T) {
 func TestWhatIsHeardChangesOnlyWithTheVerdict(t *testing.T) {
 	sc := backlogScene()
 	before := pageOf(sc.status(t)).Announce
-	sc.now = sc.now.with(board{
+	sc.now = sc.now.With(board{
 		`ingestgw_forward_unsent_blocks{lane="main",partition="0"}`:             70000,
 		`ingestgw_forward_oldest_unsent_age_seconds{lane="main",partition="0"}`: 5000,
 	})

@@ -5,46 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/internal/gathered/gatheredtest"
 )
 
-// A board is metrics as a test sets them.
-type board map[string]float64
-
-// Gather implements prometheus.Gatherer. Names are as /metrics shows them, name{label="value"}, parsed by what wrote them here.
-func (b board) Gather() ([]*dto.MetricFamily, error) {
-	families := map[string]*dto.MetricFamily{}
-	var all []*dto.MetricFamily
-	for _, line := range sortedKeys(b) {
-		name, labels := parseLine(line)
-		f := families[name]
-		if f == nil {
-			f = &dto.MetricFamily{Name: proto.String(name), Type: dto.MetricType_GAUGE.Enum()}
-			families[name] = f
-			all = append(all, f)
-		}
-		f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: &dto.Gauge{Value: proto.Float64(b[line])}})
-	}
-	return all, nil
-}
-
-var _ prometheus.Gatherer = board{}
-
-// with adds lines to a copy.
-func (b board) with(more board) board {
-	all := board{}
-	for k, v := range b {
-		all[k] = v
-	}
-	for k, v := range more {
-		all[k] = v
-	}
-	return all
-}
+type board = gatheredtest.Board
 
 // morning is when scenes take place.
 var morning = time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
@@ -165,13 +130,13 @@ func vitalsOf(name, kind string, gc float64, notes ...string) NodeVitals {
 }
 
 func wellScene() scene {
-	return scene{then: calm, now: calm.with(flowed), ready: true,
+	return scene{then: calm, now: calm.With(flowed), ready: true,
 		vitals: []NodeVitals{vitalsOf("10.0.0.7:8480", "vminsert", 0.05), vitalsOf("10.0.0.8:8480", "vminsert", 0.06), vitalsOf("10.0.0.20:8482", "vmstorage", 0.03)}}
 }
 
 func backlogScene() scene {
 	s := wellScene()
-	s.now = s.now.with(board{
+	s.now = s.now.With(board{
 		`ingestgw_ingest_requests_total{answer="buffer_full"}`:                  120,
 		`ingestgw_canary_age_seconds{node="",path="buffer"}`:                    95,
 		`ingestgw_forward_unsent_blocks{lane="main",partition="0"}`:             61234,

@@ -369,7 +369,7 @@ func TestLagIsWhatKafkasToolsReport(t *testing.T) {
 	}
 	send(time.Second)
 	acknowledged.awaitIn(t, &kept) // all partitions are forwarded by now
-	wantMetrics(t, "http://"+gateway.AddrOf("admin"), metricsNamedIn(t, "alarm/gather.go", true))
+	wantMetrics(t, "http://"+gateway.AddrOf("admin"), metricsGoneBy(t, true))
 	committed(t, gateway, 30*time.Second)
 	node.Close()
 	send(time.Second)

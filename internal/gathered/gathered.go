@@ -187,15 +187,22 @@ func (s Span) Rate(name string, match ...string) float64 {
 
 // Rates is Rate per value of a label; nil if there is no earlier moment.
 func (s Span) Rates(name, label string, match ...string) map[string]float64 {
+	rates, seconds := s.growths(name, label, match...), s.Seconds()
+	for value := range rates {
+		rates[value] /= seconds
+	}
+	return rates
+}
+
+func (s Span) growths(name, label string, match ...string) map[string]float64 {
 	if s.Then == nil {
 		return nil
 	}
-	before, seconds := s.Then.By(name, label, match...), s.Seconds()
-	rates := map[string]float64{}
-	for value, sum := range s.Now.By(name, label, match...) {
-		rates[value] = max(0, (sum-before[value])/seconds)
+	growths, before := s.Now.By(name, label, match...), s.Then.By(name, label, match...)
+	for value, now := range growths {
+		growths[value] = max(0, now-before[value])
 	}
-	return rates
+	return growths
 }
 
 // Mean is the mean of what a histogram has seen in the span; unknown if that is nothing.
@@ -205,4 +212,17 @@ func (s Span) Mean(name string, match ...string) float64 {
 		return math.NaN()
 	}
 	return s.Growth(name+"_sum", match...) / count
+}
+
+// Means is Mean per value of a label, without those for which it is unknown; nil if there is no earlier moment.
+func (s Span) Means(name, label string) map[string]float64 {
+	means := s.growths(name+"_sum", label)
+	for value, count := range s.growths(name+"_count", label) {
+		if count == 0 {
+			delete(means, value)
+			continue
+		}
+		means[value] /= count
+	}
+	return means
 }

@@ -1,6 +1,7 @@
 package gathered
 
 import (
+	"maps"
 	"math"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ type scene struct {
 	reg   *prometheus.Registry
 	posts *prometheus.CounterVec
 	took  prometheus.Histogram
+	each  *prometheus.HistogramVec
 	depth *prometheus.GaugeVec
 }
 
@@ -21,9 +23,10 @@ func newScene() *scene {
 		reg:   prometheus.NewRegistry(),
 		posts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ingestgw_posts_total"}, []string{"node", "code"}),
 		took:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ingestgw_seconds"}),
+		each:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ingestgw_node_seconds"}, []string{"node"}),
 		depth: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ingestgw_depth"}, []string{"lane", "partition"}),
 	}
-	s.reg.MustRegister(s.posts, s.took, s.depth, prometheus.NewGauge(prometheus.GaugeOpts{Name: "others"}))
+	s.reg.MustRegister(s.posts, s.took, s.each, s.depth, prometheus.NewGauge(prometheus.GaugeOpts{Name: "others"}))
 	return s
 }
 
@@ -62,6 +65,24 @@ func TestRatesAreOverTheSpan(t *testing.T) {
 		if c.got != c.want && !(math.IsNaN(c.got) && math.IsNaN(c.want)) {
 			t.Errorf("%s: got %v, want %v", name, c.got, c.want)
 		}
+	}
+}
+
+func TestMeansAreThoseOfWhatWasSeenInTheSpan(t *testing.T) {
+	s := newScene()
+	s.each.WithLabelValues("before alone").Observe(9)
+	s.each.WithLabelValues("before too").Observe(9)
+	then := s.at(t, 0)
+	s.each.WithLabelValues("before too").Observe(1)
+	s.each.WithLabelValues("new").Observe(2)
+	s.each.WithLabelValues("new").Observe(4)
+	now := s.at(t, 10)
+
+	if got, want := (Span{then, now}).Means("ingestgw_node_seconds", "node"), map[string]float64{"before too": 1, "new": 3}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := (Span{nil, now}).Means("ingestgw_node_seconds", "node"); len(got) != 0 {
+		t.Errorf("without an earlier moment: %v", got)
 	}
 }
 
