@@ -268,6 +268,7 @@
       said.textContent = "Changing…";
       try {
         await put(change);
+        form.reset(); // what is left empty stays as it is: what was changed now is not to be changed again with the next one
         said.textContent = "Changed. The figures above follow within seconds.";
       } catch (wrong) {
         said.textContent = `Not changed: ${wrong.message}`;
