@@ -46,8 +46,8 @@ var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 // A pageView is what page.html shows.
 type pageView struct {
 	Status
-	// Waiting is what waits, in short.
-	Waiting string
+	// Waiting is what waits, in short. Late is the trend of what makes samples late: what only waits in bulk is no alarming colour.
+	Waiting, Late string
 	// Announce is the verdict without figures, for those who hear the page.
 	Announce string
 	// Firing are alarms that are or may come to be, Over those that have resolved.
@@ -77,7 +77,7 @@ type historyRow struct {
 // pageOf arranges a status for the page.
 func pageOf(st Status) *pageView {
 	v := &pageView{Status: st}
-	v.Announce, v.Waiting = announce(&v.Status), v.waiting()
+	v.Announce, v.Waiting, v.Late = announce(&v.Status), v.waiting(), mainOf(&v.Status).Trend
 	for _, a := range v.Alarms {
 		shown := alarmView{Alarm: a, Ago: roughly(st.At.Sub(a.Since))}
 		if a.State == alarm.Resolved {
@@ -105,7 +105,7 @@ func announce(st *Status) string {
 			}
 		}
 	}
-	return said + ". Backlog: " + st.Backlog.Trend + "."
+	return said + ". Backlog: " + mainOf(st).Trend + "."
 }
 
 // historyTable is the newest row first.

@@ -268,6 +268,19 @@ func TestWhatIsHeardChangesOnlyWithTheVerdict(t *testing.T) {
 }
 
 // Every figure on the page is one of /metrics, or a sum, rate or maximum of them; those of the backlog are as they are.
+// A flood waits in bulk and harms nobody: it is told, and is no reason to get up.
+func TestWhatWaitsInBulkAloneIsNotAlarming(t *testing.T) {
+	s, _ := floodNight(morning).server(t)
+	v := pageOf(s.look())
+	backlog, err := renderSection("backlog", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Backlog.Trend != trendGrowing || v.Announce != "Look at it. tenant flood. Backlog: empty." || strings.Contains(backlog, `class="numbers growing"`) {
+		t.Errorf("the backlog is %s, announced is %q, and shown:\n%s", v.Backlog.Trend, v.Announce, backlog)
+	}
+}
+
 func TestFiguresOfThePageAreThoseOfTheMetrics(t *testing.T) {
 	st := backlogScene().status(t)
 	for name, c := range map[string]struct{ got, want Number }{
