@@ -292,13 +292,16 @@ func leavesReadersWhereTheyAre(t *testing.T, b *browser) {
 		document.querySelector('[data-live="tenants"] a').focus();
 		scrollTo(0, 900);
 		window.before = Object.fromEntries([...document.querySelectorAll("[data-live]")].map((part) => [part.dataset.live, part.firstElementChild]));
+		window.chart = document.querySelector("#charts canvas");
 	}`))
+	p.resize(window{width: phone.width, height: phone.height - 60}) // as when scrolling brings the bar of addresses back
 	p.wait("events have replaced what changes", `["now", "nodes", "tenants"].every((part) => !window.before[part].isConnected)`)
 	for what, expression := range map[string]string{
 		"the marked text": `getSelection().toString().startsWith("Next step:")`,
 		"the table":       `document.querySelector('[data-live="nodes"]').scrollLeft === 200`,
 		"the window":      `Math.abs(scrollY - 900) < 2`,
 		"what is open":    `document.querySelector('[data-live="alarms"] details').open`,
+		"what is drawn":   `window.chart.isConnected`,
 		"the focus":       `document.activeElement === document.querySelector('[data-live="tenants"] a')`,
 	} {
 		if !read(p, chromedp.Evaluate[bool](expression)) {

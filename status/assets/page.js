@@ -131,7 +131,7 @@
       ],
       series: [
         { label: "UTC", value: pointed((t) => new Date(t * 1000).toISOString().slice(11, 19)) },
-        ...chart.lines.map(([, label], i) => ({ label, stroke: lineColors[i], width: 2, dash: dashes[i], value: pointed(chart.format), points: { show: false } })),
+        ...chart.lines.map(([, label], i) => ({ label, stroke: lineColors[i], width: 2, dash: dashes[i], value: pointed(chart.format) })), // points that stand alone are drawn as such
       ],
     };
   }
@@ -141,8 +141,10 @@
 
   // draw puts the charts there, or makes them anew: when colours or the width change.
   let drawn = [];
+  let drawnAt = 0;
   function draw(history) {
     const place = byId("charts");
+    drawnAt = innerWidth;
     drawn.forEach((plot) => plot.destroy());
     place.replaceChildren();
     const canvases = charts.map((chart) => {
@@ -282,6 +284,6 @@
   follow();
   load();
   setInterval(load, 30000);
-  follows(window, redraw);
+  follows(window, () => innerWidth !== drawnAt && redraw()); // a phone changes the height alone with every scroll
   follows(matchMedia("(prefers-color-scheme: dark)"), redraw);
 })();
