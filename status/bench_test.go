@@ -10,10 +10,7 @@ import (
 // A page that is live costs this every two seconds, beside reading the metrics: with 100 vminserts, 100 partitions and 1000 tenants.
 func BenchmarkPage(b *testing.B) {
 	sc := wellScene()
-	big := board{}
-	for line, v := range sc.now {
-		big[line] = v
-	}
+	big := sc.now.With(nil)
 	for i := range 100 {
 		for _, code := range []string{"2xx", "3xx", "4xx", "5xx", "timeout", "unreachable"} {
 			big[fmt.Sprintf(`ingestgw_forward_requests_total{code="%s",node="10.0.1.%d:8480"}`, code, i)] = 10
@@ -31,9 +28,7 @@ func BenchmarkPage(b *testing.B) {
 	for i := range 1000 {
 		big[fmt.Sprintf(`ingestgw_tenant_samples_total{tenant="%d:0"}`, i)] = float64(i)
 	}
-	now, _ := big.Gather()
-	then, _ := sc.then.Gather()
-	f := span{now: newFigures(morning, now), then: newFigures(morning.Add(-30e9), then)}
+	f := scene{then: sc.then, now: big}.span()
 	s := new(Server)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,39 +1,12 @@
 package status
 
-import (
-	"time"
+import "github.com/ingestgw/ingestgw/internal/gathered"
 
-	dto "github.com/prometheus/client_model/go"
-
-	"github.com/ingestgw/ingestgw/internal/gathered"
-)
-
-// figures are the metrics of the process at one moment: what /metrics shows, so that the page cannot say anything else. nil when there
-// are none.
+// figures are the metrics of the process at one moment: what /metrics shows, so that the page cannot say anything else.
 type figures struct{ *gathered.Moment }
 
-func newFigures(at time.Time, families []*dto.MetricFamily) *figures {
-	return &figures{gathered.New(at, families)}
-}
-
-// has says whether there is such a metric.
-func (f *figures) has(name string) bool { return f != nil && f.Has(name) }
-
 // sum adds up the series that match; unknown if there is none.
-func (f *figures) sum(name string, match ...string) Number {
-	if f == nil {
-		return unknown
-	}
-	return Number(f.Sum(name, match...))
-}
-
-// greatest is the greatest of the series that match; unknown if there is none.
-func (f *figures) greatest(name string, match ...string) Number {
-	if f == nil {
-		return unknown
-	}
-	return Number(f.Greatest(name, match...))
-}
+func (f *figures) sum(name string, match ...string) Number { return Number(f.Sum(name, match...)) }
 
 // A span is two moments, from whose difference rates are made.
 type span struct {

@@ -27,14 +27,14 @@ type point [drawn]float64
 // pointOf takes from the metrics what is drawn.
 func pointOf(s span) point {
 	return point{
-		backlogSeconds:  float64(s.now.greatest(gathered.UnsentAge)),
-		backlogBytes:    float64(s.now.sum(gathered.UnsentBytes)),
-		backlogBlocks:   float64(s.now.sum(gathered.UnsentBlocks)),
+		backlogSeconds:  s.now.Greatest(gathered.UnsentAge),
+		backlogBytes:    s.now.Sum(gathered.UnsentBytes),
+		backlogBlocks:   s.now.Sum(gathered.UnsentBlocks),
 		samplesIn:       float64(s.rate(gathered.IngestSamples)),
 		samplesOut:      float64(s.rate(gathered.ForwardSamples)),
 		refusedRequests: float64(refusals(s)),
-		gcShare:         float64(s.now.sum(gathered.MemoryGCShare)),
-		memoryBytes:     float64(s.now.sum(gathered.ProcessResident)),
+		gcShare:         s.now.Sum(gathered.MemoryGCShare),
+		memoryBytes:     s.now.Sum(gathered.ProcessResident),
 	}
 }
 

@@ -66,7 +66,7 @@ func TestEveryFigureOfAPointHasItsColumn(t *testing.T) {
 	if n := reflect.TypeFor[History]().NumField() - 1; n != drawn {
 		t.Fatalf("%d columns for %d figures", n, drawn)
 	}
-	p := pointOf(backlogScene().span(t))
+	p := pointOf(backlogScene().span())
 	if p[backlogSeconds] != 4324 || p[backlogBytes] != 2.9e9 || p[backlogBlocks] != 61234 || p[samplesIn] != 5e4 || p[refusedRequests] != 4 ||
 		p[gcShare] != 0.043 || p[memoryBytes] != 310<<20 {
 		t.Errorf("point %v", p)

@@ -369,8 +369,7 @@ func usual(hoursAgo float64) point {
 }
 
 // remember gives a Server the history of the night, and figures of 30 s ago, from which rates are made.
-func (n *night) remember(t *testing.T, s *Server) {
-	t.Helper()
+func (n *night) remember(s *Server) {
 	const points = 5 * 360
 	for i := range points - 1 {
 		ago := time.Duration(points-i) * every
@@ -378,11 +377,7 @@ func (n *night) remember(t *testing.T, s *Server) {
 		n.past(ago.Hours(), &p)
 		s.watcher.history.add(n.at.Add(-ago), p)
 	}
-	then, err := n.then.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.watcher.past = []*figures{newFigures(n.at.Add(-30*time.Second), then)}
+	s.watcher.past = []*figures{{n.then.Moment(n.at.Add(-30 * time.Second))}}
 }
 
 // A script is what a Server sees, which a test may change while it runs.
@@ -429,7 +424,7 @@ func (n *night) server(t *testing.T) (*Server, *script) {
 	s.gatherer, s.watcher.gatherer = sc, sc
 	s.watcher.history = newHistory(6 * time.Hour)
 	s.http.Handler = secure(s.routes().mux) // with the other /metrics
-	n.remember(t, s)
+	n.remember(s)
 	return s, sc
 }
 

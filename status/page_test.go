@@ -24,7 +24,7 @@ var scenes = map[string]func() scene{"well": wellScene, "backlog": backlogScene,
 // status is what the Server says in the scene.
 func (sc scene) status(t *testing.T) Status {
 	t.Helper()
-	return sc.server(t).describe(sc.span(t))
+	return sc.server(t).describe(sc.span())
 }
 
 // html is the page in the scene, with two points of history unless nothing is known.
@@ -34,8 +34,8 @@ func (sc scene) html(t *testing.T) string {
 	v.HasToken = sc.then != nil
 	h := newHistory(time.Hour)
 	if sc.then != nil {
-		h.add(morning.Add(-10*time.Second), pointOf(span{now: sc.span(t).then}))
-		h.add(morning, pointOf(sc.span(t)))
+		h.add(morning.Add(-10*time.Second), pointOf(span{now: sc.span().then}))
+		h.add(morning, pointOf(sc.span()))
 	}
 	v.History = historyTable(h.show(historyRows))
 	var b bytes.Buffer

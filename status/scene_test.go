@@ -195,19 +195,10 @@ func (sc scene) show(s *Server) {
 }
 
 // span is the figures of the scene.
-func (sc scene) span(t *testing.T) span {
-	t.Helper()
-	now, err := sc.now.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := span{now: newFigures(morning, now)}
+func (sc scene) span() span {
+	f := span{now: &figures{sc.now.Moment(morning)}}
 	if sc.then != nil {
-		then, err := sc.then.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.then = newFigures(morning.Add(-30*time.Second), then)
+		f.then = &figures{sc.then.Moment(morning.Add(-30 * time.Second))}
 	}
 	return f
 }

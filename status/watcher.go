@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
 const (
@@ -65,11 +67,11 @@ func (w *watcher) read() span {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.last == nil || time.Since(w.last.At) >= fresh {
-		families, err := w.gatherer.Gather()
+		now, err := gathered.Read(w.gatherer)
 		if err != nil { // what could be read is there
 			w.log.Warn("not all metrics can be read for the page", "err", err)
 		}
-		w.last = newFigures(time.Now(), families)
+		w.last = &figures{now}
 	}
 	s := span{now: w.last}
 	if len(w.past) > 0 && w.last.At.Sub(w.past[0].At) >= leastSpan {
