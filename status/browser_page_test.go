@@ -40,6 +40,7 @@ func TestThePageInABrowser(t *testing.T) {
 			"it is a plain table without scripts":  plainWithoutScripts,
 			"it leaves readers where they are":     leavesReadersWhereTheyAre,
 			"it says when it is not live":          saysWhenItIsNotLive,
+			"it says when it is outdated":          saysWhenItIsOutdated,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -395,6 +396,24 @@ func plainWithoutScripts(t *testing.T, b *browser) {
 }
 
 func sortedNames(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// saysWhenItIsOutdated lets the page lack a part that the server tells of, as after an upgrade, and holds that it says so from then on.
+func saysWhenItIsOutdated(t *testing.T, b *browser) {
+	n := calmNight(time.Now())
+	s, sc := n.serve(t)
+	p := b.open(t, s, phone)
+	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector('[data-live="memory"]').remove()`))
+	later := calmNight(n.at)
+	later.set("ingestgw_memory_gc_share", 0.123)
+	sc.change(later.scene)
+	const says = `document.getElementById("live").textContent === "Another version runs now: load again" && document.getElementById("live").className === "stale"`
+	p.wait("it says so", says)
+	p.do(chromedp.Evaluate[chromedp.Void](`{ window.before = document.querySelector('[data-live="now"]').firstElementChild; }`))
+	p.wait("there are more events", `!window.before.isConnected`)
+	if !read(p, chromedp.Evaluate[bool](says)) {
+		t.Error("with the next event the page passes for live again")
+	}
+}
 
 // saysWhenItIsNotLive ends the server below a page.
 func saysWhenItIsNotLive(t *testing.T, b *browser) {

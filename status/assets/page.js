@@ -8,6 +8,9 @@
   const words = { well: "Well", look: "Look at it", trouble: "Trouble", unknown: "Not known yet" };
   const name = document.title.replace(/^.*? – /, "");
 
+  // outdated is whether the server has told of a section that this page lacks: it is of another version then, for good.
+  let outdated = false;
+
   // follow keeps the sections as the server has them. What the browser gives up for good, such as an answer of a proxy while the
   // server starts, is tried again.
   function follow() {
@@ -17,8 +20,8 @@
       source = new EventSource("/api/v1/events");
       source.addEventListener("page", (event) => {
         heard = Date.now();
-        say("Live", false);
         show(JSON.parse(event.data));
+        say(outdated ? "Another version runs now: load again" : "Live", outdated);
       });
       source.onerror = () => {
         say("Not live: trying again", true);
@@ -61,7 +64,7 @@
     for (const [section, html] of Object.entries(news.sections)) {
       const place = document.querySelector(`[data-live="${section}"]`);
       if (place === null) {
-        say("Another version runs now: load again", true);
+        outdated = true;
         continue;
       }
       replace(place, html);
