@@ -12,13 +12,16 @@ import (
 // Nothing stands where there is no figure.
 const Nothing = "–"
 
-// Lasting says a time in seconds: "350 ms", "12 s", "3 min 20 s", "2 d 5 h"; "never" for what is infinite.
+// Lasting says a time in seconds: "350 ms", "12 s", "3 min 20 s", "2 d 5 h"; "never" for what is infinite. One that is negative, as
+// after a clock was set back, has a minus.
 func Lasting(s float64) string {
 	switch {
 	case math.IsNaN(s):
 		return Nothing
 	case math.IsInf(s, 0):
 		return "never"
+	case s < 0:
+		return "-" + Lasting(-s)
 	case s == 0:
 		return "0 s"
 	case s < 0.001:
