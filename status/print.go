@@ -108,7 +108,7 @@ func (p *printer) alarms(all []Alarm) {
 
 func (p *printer) backlog(b Backlog) {
 	p.text.WriteByte('\n')
-	p.marked(bold, "Backlog", fmt.Sprintf(": oldest not sent %s; %s, blocks %s, samples about %s; blocks/s in %s, out %s; %s",
+	p.marked(bold, "Backlog of both lanes", fmt.Sprintf(": oldest not sent %s; %s, blocks %s, samples about %s; blocks/s in %s, out %s; %s",
 		lasting(b.Seconds), size(b.Bytes), count(b.Blocks), count(b.Samples), count(b.ArrivingPerSecond), count(b.SentPerSecond), b.outlook()))
 }
 
