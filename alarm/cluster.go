@@ -17,8 +17,6 @@ const (
 const (
 	// theirPart is how much of our latency a vminsert's own must explain for the way to it not to be the reason.
 	theirPart = 0.25
-	// named is how many of several things are named.
-	named = 5
 )
 
 // clusterCauses are about the ways between servers, and about the cluster as a whole.
@@ -299,12 +297,4 @@ func readPath(r *Readings) []Finding {
 		f.Evidence = append(f.Evidence, fact("vmselect", "vmselect %s: %s", name, r.Canary.Selects[name]))
 	}
 	return []Finding{f}
-}
-
-// firstFew names some of them.
-func firstFew(all []string) string {
-	if len(all) <= named {
-		return strings.Join(all, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(all[:named], ", "), len(all)-named)
 }

@@ -12,8 +12,10 @@ import (
 const CauseUnknown = "cause_unknown"
 
 const (
-	// unknownAfter is how long a symptom may go without a cause. It is longer than causes take to be told.
+	// unknownAfter is how long a symptom may go without a cause. It is longer than causes take to be told. However little patience there is, it
+	// is leastUnknown at least, since the rates of a backlog are over a minute, and what was just mended takes its time.
 	unknownAfter = 40 * time.Second
+	leastUnknown = 20 * time.Second
 	unknownUntil = time.Minute
 	// gap is for how long a finding that is not told yet may be missing, as figures of servers come and go.
 	gap = 12 * time.Second
@@ -57,6 +59,8 @@ func newEngine(causes, symptoms []Rule, patience float64) *Engine {
 }
 
 func (e *Engine) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) * e.patience) }
+
+func (e *Engine) unknownAfter() time.Duration { return max(leastUnknown, e.scaled(unknownAfter)) }
 
 // Step takes what is read now and returns all alarms: pending, firing, and those that have resolved in the last ShowResolved. Firing ones come
 // first, of these pages.
@@ -232,7 +236,7 @@ func (e *Engine) explained(sign *state, now time.Time) bool {
 			sign.first = now
 		}
 		if found {
-			return told || now.Sub(sign.first) < e.scaled(2*unknownAfter)
+			return told || now.Sub(sign.first) < 2*e.unknownAfter()
 		}
 	}
 	return false
@@ -251,7 +255,7 @@ func (e *Engine) unexplained(r *Readings, left []*state) {
 	key := Key{Name: CauseUnknown}
 	s := e.states[key]
 	for _, sign := range left {
-		if !sign.last.Equal(r.At) || r.At.Sub(sign.first) < e.scaled(unknownAfter) && (s == nil || !s.ended.IsZero()) {
+		if !sign.last.Equal(r.At) || r.At.Sub(sign.first) < e.unknownAfter() && (s == nil || !s.ended.IsZero()) {
 			continue
 		}
 		if s == nil || !s.ended.IsZero() {

@@ -74,3 +74,14 @@ func merge(kind string, found []Finding, all int) Finding {
 	}
 	return one
 }
+
+// named is how many of several things are named.
+const named = 5
+
+// firstFew names some of them.
+func firstFew(all []string) string {
+	if len(all) <= named {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:named], ", "), len(all)-named)
+}

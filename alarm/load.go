@@ -84,7 +84,7 @@ func flood(r *Readings) *Finding {
 		f.Evidence = append(f.Evidence, Evidence{Name: "above_limits", Value: t.over(), Unit: perSec, Text: fmt.Sprintf(
 			"tenant %s: %s samples a second refused, %s put off to the bulk lane, %s accepted", t.Name, said(t.Refused, plain), said(t.Above, plain), said(t.Accepted, plain))})
 	}
-	f.Evidence = append(f.Evidence, evidence("flooding_tenants", downstream.Figure(len(floods)), plain, "%s tenants are told that are above their limits"))
+	f.Evidence = append(f.Evidence, evidence("flooding_tenants", downstream.Figure(len(floods)), plain, "tenants seen above their limits: %s"))
 	return f
 }
 

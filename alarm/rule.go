@@ -122,3 +122,41 @@ func (r *Readings) inserts() []insert {
 	}
 	return all
 }
+
+// one makes a list of what is found once.
+func one(find func(*Readings) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		if f := find(r); f != nil {
+			return []Finding{*f}
+		}
+		return nil
+	}
+}
+
+// each looks at one vminsert after the other.
+func each(find func(i *insert) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		var all []Finding
+		for _, i := range r.inserts() {
+			if f := find(&i); f != nil {
+				f.Node = i.name
+				all = append(all, *f)
+			}
+		}
+		return all
+	}
+}
+
+// eachStorage looks at one vmstorage after the other.
+func eachStorage(find func(r *Readings, s *downstream.StorageView) *Finding) func(*Readings) []Finding {
+	return func(r *Readings) []Finding {
+		var all []Finding
+		for i := range r.Storages {
+			if f := find(r, &r.Storages[i]); f != nil {
+				f.Node, f.Server = r.Storages[i].Storage, r.Storages[i].Server
+				all = append(all, *f)
+			}
+		}
+		return all
+	}
+}

@@ -54,30 +54,6 @@ func storageCauses() []Rule {
 	}
 }
 
-// one makes a list of what is found once.
-func one(find func(*Readings) *Finding) func(*Readings) []Finding {
-	return func(r *Readings) []Finding {
-		if f := find(r); f != nil {
-			return []Finding{*f}
-		}
-		return nil
-	}
-}
-
-// eachStorage looks at one vmstorage after the other.
-func eachStorage(find func(r *Readings, s *downstream.StorageView) *Finding) func(*Readings) []Finding {
-	return func(r *Readings) []Finding {
-		var all []Finding
-		for i := range r.Storages {
-			if f := find(r, &r.Storages[i]); f != nil {
-				f.Node, f.Server = r.Storages[i].Storage, r.Storages[i].Server
-				all = append(all, *f)
-			}
-		}
-		return all
-	}
-}
-
 // nameOf is a storage's name for people, with the one that it has in the list of servers.
 func nameOf(s *downstream.StorageView) string {
 	if s.Server == "" || s.Server == s.Storage {
