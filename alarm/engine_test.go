@@ -238,7 +238,12 @@ var incidents = []struct {
 	{"half of the senders gone", Key{"senders_gone", ""}, false, 4 * time.Minute, func(r *Readings) {
 		r.Load.Offered, r.Load.Sent, r.Load.Recent = 20e3, 20e3, 20e3
 	}},
-	{"credentials", Key{"credentials_refused", ""}, true, 0, func(r *Readings) { r.Access.Known, r.Access.Refused = 100, 300 }},
+	{"credentials", Key{"credentials_refused", ""}, true, 0, func(r *Readings) {
+		r.Access.Known, r.Access.Refused, r.Access.Credentials = 100, 300, 40
+	}},
+	{"credentials of a few of very many", Key{"credentials_refused", ""}, false, 0, func(r *Readings) {
+		r.Access.Known, r.Access.Refused, r.Access.Credentials = 10000, 30, 25
+	}},
 	{"directory away", Key{"directory_stale", ""}, true, 0, func(r *Readings) {
 		r.Access.DirectoryDown, r.Access.StaleFor, r.Senders.Unknown = true, 120, 20
 	}},
@@ -441,6 +446,15 @@ func TestACauseThatNeverFiresHidesNothing(t *testing.T) {
 		}
 	})
 	if _, ok := p.fired[Key{CauseUnknown, ""}]; !ok {
+		t.Errorf("fired: %s", p.names())
+	}
+}
+
+// Whoever has a wrong password sends again and again.
+func TestOneSenderWithAWrongCredentialIsNoAlarm(t *testing.T) {
+	p := play(t)
+	p.pass(time.Hour, func(r *Readings) { r.Access.Known, r.Access.Refused, r.Access.Credentials = 5, 50, 1 })
+	if len(p.fired) > 0 {
 		t.Errorf("fired: %s", p.names())
 	}
 }

@@ -187,6 +187,7 @@ func (f figures) access() Access {
 	return Access{
 		Known:         result("ok"),
 		Refused:       sum(result("unauthorized"), result("forbidden"), result("no_credential"), result("too_many_failures")),
+		Credentials:   f.level(gathered.TenantRefusedCredentials),
 		DirectoryDown: f.level(gathered.DirectoryBreaker) == 1, StaleFor: f.level(gathered.DirectoryStaleAge),
 		KeysFailing: failed > 0 && good == 0, KeysAge: f.level(gathered.KeySetAge),
 		ReloadRefused: f.level(gathered.TenantFileReload) == 0,

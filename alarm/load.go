@@ -24,11 +24,12 @@ const (
 	floodShare = 0.5
 	// topTenants is how many of them are named.
 	topTenants = 5
-	// manyRefused is the part of requests refused for their credentials that is told, allRefused that from which on it is a page.
-	manyRefused = 0.2
-	allRefused  = 0.5
-	// leastRefused is in requests a second.
-	leastRefused = 0.2
+	// Refused credentials are told from leastRefused different ones on if manyRefused of all requests are refused, and from manyCredentials on
+	// whatever part that is. From allRefused on it is a page.
+	leastRefused    = 3
+	manyCredentials = 20
+	manyRefused     = 0.2
+	allRefused      = 0.5
 )
 
 // loadCauses are about those who send.
@@ -47,7 +48,7 @@ func loadCauses() []Rule {
 			Means: "Less than half as many samples come in as in the hour before, and as yesterday at this time.",
 			Find:  one(sendersGone)},
 		{Name: "credentials_refused", Severity: Ticket, After: 30 * time.Second, Until: 2 * time.Minute,
-			Means: "More than a fifth of all requests are refused for their credentials (page: half).",
+			Means: "Credentials of many senders are refused (page: in half of all requests).",
 			Find:  one(credentialsRefused)},
 		{Name: "directory_stale", Severity: Ticket, After: 20 * time.Second, Until: time.Minute,
 			Means:    "The directory of tenants does not answer.",
@@ -158,14 +159,17 @@ func sendersGone(r *Readings) *Finding {
 func credentialsRefused(r *Readings) *Finding {
 	a := &r.Access
 	part := a.Refused / (a.Known + a.Refused)
-	if !(a.Refused > leastRefused) || !(part > manyRefused) {
+	many := a.Credentials >= manyCredentials || a.Credentials >= leastRefused && part > manyRefused
+	if !many || !(a.Refused > 0) {
 		return nil
 	}
 	f := &Finding{
-		Summary: fmt.Sprintf("%s of the requests of senders are refused for their credentials; Prometheus drops what is refused like that.", said(part, share)),
+		Summary: fmt.Sprintf("%s credentials are refused, in %s of the requests of senders; Prometheus drops what is refused like that.", said(a.Credentials, plain),
+			said(part, share)),
 		Next: "See in ingestgw's log why, and what was changed last: the file or directory of tenants, keys of tokens, or a roll-out of credentials to " +
 			"senders.",
-		Evidence: known(evidence("refused", a.Refused, perSec, "%s requests a second are refused"), evidence("known", a.Known, perSec, "%s a second are known")),
+		Evidence: known(evidence("credentials", a.Credentials, plain, "%s different credentials were refused in the last minute or two"),
+			evidence("refused", a.Refused, perSec, "%s requests a second are refused"), evidence("known", a.Known, perSec, "%s a second are known")),
 	}
 	if part > allRefused {
 		f.Severity = Page

@@ -112,8 +112,9 @@ type Tenant struct {
 
 // Access is how senders are told apart.
 type Access struct {
-	// Known is requests per second whose sender was found out, Refused those that were refused for their credentials.
-	Known, Refused downstream.Figure
+	// Known is requests per second whose sender was found out, Refused those that were refused for their credentials, and Credentials how many
+	// different ones were refused in the last minute or two.
+	Known, Refused, Credentials downstream.Figure
 	// DirectoryDown says that the directory of tenants does not answer; StaleFor is for how long answers have been used past their time, in seconds.
 	DirectoryDown bool
 	StaleFor      downstream.Figure

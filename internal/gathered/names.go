@@ -63,17 +63,18 @@ const (
 	ResentBlocks    = "ingestgw_forward_resent_blocks_total"
 	CanaryAge       = "ingestgw_canary_age_seconds" // path, node
 
-	Tenants              = "ingestgw_tenants"
-	TenantSamples        = "ingestgw_tenant_samples_total"             // tenant
-	TenantBulkSamples    = "ingestgw_tenant_bulk_samples_total"        // tenant
-	TenantOldSamples     = "ingestgw_tenant_old_samples_total"         // tenant
-	TenantRefusedSamples = "ingestgw_tenant_refused_samples_total"     // tenant, reason
-	TenantIdentified     = "ingestgw_tenant_requests_identified_total" // result
-	TenantFileReload     = "ingestgw_tenant_file_last_reload_successful"
-	DirectoryBreaker     = "ingestgw_tenant_directory_breaker_open"
-	DirectoryStaleAge    = "ingestgw_tenant_directory_stale_age_seconds"
-	KeySetReads          = "ingestgw_tenant_jwt_key_set_reads_total" // result
-	KeySetAge            = "ingestgw_tenant_jwt_key_set_age_seconds"
+	Tenants                  = "ingestgw_tenants"
+	TenantSamples            = "ingestgw_tenant_samples_total"             // tenant
+	TenantBulkSamples        = "ingestgw_tenant_bulk_samples_total"        // tenant
+	TenantOldSamples         = "ingestgw_tenant_old_samples_total"         // tenant
+	TenantRefusedSamples     = "ingestgw_tenant_refused_samples_total"     // tenant, reason
+	TenantIdentified         = "ingestgw_tenant_requests_identified_total" // result
+	TenantRefusedCredentials = "ingestgw_tenant_refused_credentials"
+	TenantFileReload         = "ingestgw_tenant_file_last_reload_successful"
+	DirectoryBreaker         = "ingestgw_tenant_directory_breaker_open"
+	DirectoryStaleAge        = "ingestgw_tenant_directory_stale_age_seconds"
+	KeySetReads              = "ingestgw_tenant_jwt_key_set_reads_total" // result
+	KeySetAge                = "ingestgw_tenant_jwt_key_set_age_seconds"
 
 	MemoryGOGC        = "ingestgw_memory_gogc_percent"
 	MemoryLimit       = "ingestgw_memory_limit_bytes"

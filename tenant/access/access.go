@@ -45,6 +45,7 @@ type Access struct {
 	directory Directory // nil: there is none
 	table     atomic.Pointer[table]
 	failures  *failures
+	refused   refused
 	proven    proven
 	answers   *lru.Cache[*directory.Answer, *grant]
 	granted   *lru.Cache[*token.Grant, tokenGrant]
@@ -83,7 +84,7 @@ func New(cfg Config, tokens Verifier, dir Directory, log *slog.Logger, reg prome
 		return nil, errors.New("INGESTGW_TENANT_MODE=directory: there is no directory to ask, set INGESTGW_TENANT_DIRECTORY_URL")
 	}
 	a.table.Store(emptyTable(dir))
-	a.metrics = newMetrics(reg, a.hasFile())
+	a.metrics = newMetrics(reg, a.hasFile(), &a.refused)
 	if a.hasFile() {
 		a.reloading.Lock()
 		defer a.reloading.Unlock()
@@ -179,6 +180,7 @@ func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, er
 		return known, nil
 	}
 	if a.failures.tooMany(r.RemoteAddr) && (known != nil || !a.proven.has(&s.digest)) {
+		a.refused.add(&s.digest, time.Now())
 		return nil, tenant.Hidden(errTooMany, fmt.Errorf("%w from this address (INGESTGW_TENANT_FAILURES_PER_MINUTE=%d)",
 			tenant.ErrTooManyFailures, a.cfg.FailuresPerMinute))
 	}
@@ -191,6 +193,7 @@ func (a *Access) authenticate(ctx context.Context, r *http.Request) (allower, er
 	case err == nil || errors.Is(err, tenant.ErrForbidden):
 		a.proven.add(&s.digest)
 	case errors.Is(err, tenant.ErrUnauthorized):
+		a.refused.add(&s.digest, time.Now())
 		a.failures.count(r.RemoteAddr)
 		return nil, tenant.Hidden(errUnknown, err)
 	case errors.Is(err, tenant.ErrUnavailable):

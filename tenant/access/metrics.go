@@ -32,12 +32,16 @@ type metrics struct {
 	reloaded, reloadedAt, reloadTook, tenants, credentials prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer, file bool) *metrics {
+func newMetrics(reg prometheus.Registerer, file bool, refused *refused) *metrics {
 	f := promauto.With(reg)
 	requests := f.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "ingestgw", Subsystem: "tenant", Name: "requests_identified_total",
 		Help: "Requests by what came of finding out who sends them.",
 	}, []string{"result"})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ingestgw", Subsystem: "tenant", Name: "refused_credentials",
+		Help: "Different credentials that were refused, as unknown, in the last minute or two: many are many senders.",
+	}, func() float64 { return float64(refused.count(time.Now())) })
 	m := &metrics{ok: requests.WithLabelValues("ok")}
 	for _, r := range results {
 		m.requests = append(m.requests, requests.WithLabelValues(r.label))
