@@ -21,7 +21,7 @@ import (
 //   - A change that makes collecting garbage cost more than INGESTGW_MEMORY_GC_MAX_SHARE of the CPU used for
 //     INGESTGW_MEMORY_GC_MAX_TIME is taken back: the last good values are put in force again. What is configured is good until it has
 //     cost too much itself; what was changed live is good when it has been in force for that long under load (a quarter of the
-//     cores) without costing too much. What was good and costs too much later, at the next peak, is good no more, and taken back as
+//     cores) without costing too much, and with room for what is live. What was good and costs too much later, at the next peak, is good no more, and taken back as
 //     well. If nothing good is left, the values stay, and View says that they are costly.
 //   - In a death spiral (the limit leaves so little room that collecting again and again gains nothing), whoever has set the limit,
 //     the budgets are halved first, step by step, down to an eighth but not below what the largest request takes. They grow back when

@@ -332,6 +332,52 @@ func TestNothingIsProvedWhileBudgetsAreSmaller(t *testing.T) {
 	s.inForce(100, 100<<20, Good)
 }
 
+// A limit that is nearly used up may cost a hair less than what is taken back, until there is a little more to do.
+func TestALimitThatLeavesNoRoomIsNotProvedGood(t *testing.T) {
+	cheap := load{used: 3, gc: 0.55, live: 70 << 20} // too cheap for a death spiral
+	for name, c := range map[string]struct {
+		limit int64
+		how   load
+		want  Standing
+	}{
+		"live bytes nearly fill it":      {100 << 20, cheap, OnTrial},
+		"it is too small for anything":   {16 << 20, cheap, OnTrial},
+		"more is counted against it":     {50 << 20, busy, OnTrial},
+		"live bytes have room":           {120 << 20, cheap, Good},
+		"there is none":                  {0, cheap, Good},
+		"it is used up without any load": {100 << 20, load{used: 0.9, gc: 0.1, live: 90 << 20}, OnTrial},
+	} {
+		s := play(t)
+		s.set(fmt.Sprintf(`{"limit": %d}`, c.limit))
+		s.pass(600, c.how)
+		if v := s.View(); v.Standing != c.want || v.InForce.Limit != c.limit || v.Pressed != nil || (c.want == OnTrial && v.LastGood.Limit != 512<<20) {
+			t.Errorf("%s: %s of limit %d, last good %+v, pressed %+v; want %s", name, v.Standing, v.InForce.Limit, v.LastGood, v.Pressed, c.want)
+		}
+		s.pass(45, dear)
+		if v := s.View(); v.InForce.Limit != 512<<20 {
+			t.Errorf("%s: %s is in force after it was dear", name, v.InForce)
+		}
+	}
+}
+
+func TestMomentsWithoutRoomPutAProofOff(t *testing.T) {
+	s := play(t)
+	s.set(`{"limit": "100MiB"}`)
+	full := busy
+	full.live = 80 << 20
+	for range 30 { // as long with room as without
+		s.pass(5, busy)
+		s.pass(5, full)
+	}
+	s.inForce(100, 100<<20, OnTrial)
+	s.pass(15, busy)
+	for range 3 {
+		s.pass(1, full)
+		s.pass(6, busy)
+	}
+	s.inForce(100, 100<<20, Good)
+}
+
 // Whatever the load and whoever changes what: Go has what the View says, budgets stay between an eighth and their full size, nothing is
 // taken back sooner than allowed, never twice without a change in between, and never in favour of what is not known to be good.
 func TestTheGuardKeepsItsRulesThroughRandomTimes(t *testing.T) {

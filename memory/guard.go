@@ -33,7 +33,7 @@ type Standing string
 
 // The standings.
 const (
-	// Good: configured, or in force for long enough under load without making collecting too dear.
+	// Good: configured, or in force for long enough under load, with room for what is live, without making collecting too dear.
 	Good Standing = "good"
 	// OnTrial: changed live, and not good yet.
 	OnTrial Standing = "on trial"
@@ -55,7 +55,7 @@ type guard struct {
 
 	last   time.Time
 	above  time.Time     // since when collecting has cost too much, with moments a little below; zero when it does not
-	loaded time.Duration // under load without that
+	loaded time.Duration // under load without that, less what of it was without room
 
 	level int       // how often budgets are halved
 	tight time.Time // since when there is a death spiral, or it led to a step; zero when there is none
@@ -125,7 +125,7 @@ func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
 			g.above = time.Time{}
 		}
 		if g.level == 0 { // with smaller budgets anything might do
-			g.loaded += min(r.loaded, now.Sub(g.since)) // a collection tells of all time since the one before it
+			g.load(min(r.loaded, now.Sub(g.since)), r.roomy()) // a collection tells of all time since the one before it
 		}
 		if g.standing != Good && g.loaded >= g.trial {
 			g.isGood(g.inForce)
@@ -140,6 +140,15 @@ func (g *guard) stepTrial(now time.Time, r Reading, a *action) {
 	if now.Sub(g.above) >= g.trial && g.standing != Costly {
 		g.shownOtherwise(a)
 	}
+}
+
+// load notes time under load. Without room a little more to do makes collecting dear, however little it costs now; moments of that prove
+// nothing either, as what is allocated during a collection counts as live after it.
+func (g *guard) load(d time.Duration, roomy bool) {
+	if !roomy {
+		d = -d
+	}
+	g.loaded = max(0, g.loaded+d)
 }
 
 // shownOtherwise takes a change back. There is nothing to take back of what is configured, unless it was known to be costly and

@@ -73,8 +73,16 @@ const (
 // tight says whether there is a death spiral: live bytes take up that share of what the limit leaves them, so that collecting again and
 // again gains little, and collecting costs more than gcShare of the CPU, or Go has to limit it.
 func (r Reading) tight(share, gcShare float64) bool {
-	return r.Known && r.Limit > 0 && float64(r.Live) >= share*float64(r.Room) && (r.Limiter || r.above(gcShare))
+	return r.Known && r.full(share) && (r.Limiter || r.above(gcShare))
 }
+
+// full says whether live bytes take up that share of what the limit leaves them.
+func (r Reading) full(share float64) bool {
+	return r.Limit > 0 && float64(r.Live) >= share*float64(r.Room)
+}
+
+// roomy says whether the limit leaves live bytes room, and Go can stay below it.
+func (r Reading) roomy() bool { return r.Limit == 0 || !r.full(tightLive) && r.Counted <= r.Limit }
 
 func (r Reading) above(maxShare float64) bool { return r.Noticeable && r.GCShare > maxShare }
 
