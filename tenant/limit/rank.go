@@ -23,7 +23,7 @@ const (
 // A contender is a tenant as it stands in the ranking.
 type contender struct {
 	id   tenant.ID
-	rate float32 // of samples
+	rate float32 // of samples: those that were taken, or those above its limits
 }
 
 // A podium is the best of the contenders, the first one first.
@@ -41,6 +41,10 @@ func (p *podium) add(c contender) {
 		p.best = p.best[:p.places-1]
 	}
 	p.best = slices.Insert(p.best, i, c)
+}
+
+func (p *podium) has(id tenant.ID) bool {
+	return slices.ContainsFunc(p.best, func(c contender) bool { return c.id == id })
 }
 
 // A ranking compares all tenants in rounds, each time as many shards as its pace allows.

@@ -164,6 +164,39 @@ func TestATenantThatHadToLeaveIsToldWhenItFloodsAgain(t *testing.T) {
 	}
 }
 
+// Who floods is a suspect, and ranking finds it: at the same time it is both.
+func TestOneFloodMakesOneGuestLeave(t *testing.T) {
+	const wanted = 2
+	r, c := crowd(t, wanted)
+	plan := samples(t, 10, 20, 10)
+	flood := func(id tenant.ID, n int) {
+		for range 2 { // the first one is let through
+			r.Tenant(&tenant.Profile{ID: id, Plan: plan}).Admit(c.now, Usage{Samples: n, Requests: 1}, false)
+		}
+	}
+	for i := range guestFactor * wanted {
+		flood(tenant.ID{Account: uint32(i)}, 1000)
+	}
+	c.pass(rankEvery)
+	scrape(t, r, c.now)
+	before := maps.Clone(r.top.guests)
+	if len(before) != guestFactor*wanted {
+		t.Fatalf("%d tenants are guests", len(before))
+	}
+	flood(acme, 1e6)
+	c.pass(rankEvery)
+	scrape(t, r, c.now)
+	stayed := 0
+	for id := range before {
+		if r.top.guests[id] {
+			stayed++
+		}
+	}
+	if !r.top.guests[acme] || stayed != len(before)-1 {
+		t.Errorf("%d of %d guests have stayed, the flooder is one: %v", stayed, len(before), r.top.guests[acme])
+	}
+}
+
 func TestATenantThatIsHardlyAboveItsLimitsIsNotTold(t *testing.T) {
 	for name, send := range map[string]func(*Tenant, time.Time){
 		"a few samples above": func(te *Tenant, now time.Time) { te.Admit(now, Usage{Samples: 21}, false) },

@@ -90,9 +90,10 @@ func (m *top) refresh(at int64) {
 	m.invite(worst.best, at)
 }
 
-// consider adds the tenant to those that may become guests, if it is above its limits and not a member.
+// consider adds the tenant to those that may become guests, if it is above its limits and not a member. It may come twice: ranking finds
+// suspects too.
 func (m *top) consider(id tenant.ID, at int64, worst *podium) {
-	if s := m.registry.stands(id, at); !s.shown && s.over >= leastOver {
+	if s := m.registry.stands(id, at); !s.shown && s.over >= leastOver && !worst.has(id) {
 		worst.add(contender{id, s.over})
 	}
 }
