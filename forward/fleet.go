@@ -3,6 +3,7 @@ package forward
 import (
 	"cmp"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -191,4 +192,22 @@ func (f *fleet) state(n *node, now time.Time) string {
 		return stateStarting
 	}
 	return stateReady
+}
+
+// A Node is one that records are sent to. Do sends a request to it with the credentials that are configured, see downstream.Client.Do;
+// what comes of it does not change what forwarding thinks of the node.
+type Node struct {
+	Endpoint downstream.Endpoint
+	Do       func(*http.Request) (*http.Response, error)
+}
+
+// Nodes are those that there are now, by name; none before Run. It is safe for concurrent use.
+func (f *Forwarder) Nodes() []Node {
+	f.fleet.mu.Lock()
+	defer f.fleet.mu.Unlock()
+	list := make([]Node, len(f.fleet.nodes))
+	for i, n := range f.fleet.nodes {
+		list[i] = Node{Endpoint: n.ep, Do: n.client.Do}
+	}
+	return list
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,4 +160,28 @@ func endpointsOf(f *fleet) []downstream.Endpoint {
 		list = append(list, n.ep)
 	}
 	return list
+}
+
+func TestNodesAreThoseOfNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, "a", "b")
+		f := s.start()
+		synctest.Wait()
+		nodes := f.Nodes()
+		if len(nodes) != 2 || nodes[0].Endpoint.String() != "a:8480" || nodes[1].Endpoint.String() != "b:8480" {
+			t.Fatalf("nodes %v", nodes)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, nodes[1].Endpoint.URL("/x").String(), strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := nodes[1].Do(req)
+		if err != nil || resp.StatusCode != http.StatusNoContent {
+			t.Fatalf("answered %v, %v", resp, err)
+		}
+		if got := s.node("b").arrivals(); len(got) != 1 || got[0].path != "/x" {
+			t.Errorf("b got %v", got)
+		}
+		s.stop()
+	})
 }

@@ -1,11 +1,9 @@
 package forward
 
 import (
-	"net/http"
 	"sync"
 
 	"github.com/ingestgw/ingestgw/buffer"
-	"github.com/ingestgw/ingestgw/downstream"
 )
 
 // owned is the partitions that are forwarded now. The zero value is none. It is safe for concurrent use.
@@ -45,22 +43,4 @@ func (f *Forwarder) Owns(lane buffer.Lane, number int) bool {
 	f.owned.mu.Lock()
 	defer f.owned.mu.Unlock()
 	return f.owned.runs[place{lane, number}] > 0
-}
-
-// A Node is one that records are sent to. Do sends a request to it with the credentials that are configured, see downstream.Client.Do;
-// what comes of it does not change what forwarding thinks of the node.
-type Node struct {
-	Endpoint downstream.Endpoint
-	Do       func(*http.Request) (*http.Response, error)
-}
-
-// Nodes are those that there are now, by name; none before Run. It is safe for concurrent use.
-func (f *Forwarder) Nodes() []Node {
-	f.fleet.mu.Lock()
-	defer f.fleet.mu.Unlock()
-	list := make([]Node, len(f.fleet.nodes))
-	for i, n := range f.fleet.nodes {
-		list[i] = Node{Endpoint: n.ep, Do: n.client.Do}
-	}
-	return list
 }
