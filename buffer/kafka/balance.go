@@ -19,8 +19,8 @@ type sticky struct {
 	held func() ownership
 
 	mu      sync.Mutex
-	members int // of the group when it was last led from here; 0 when somebody else leads it
-	shared  int // partitions that were shared out then
+	members int            // of the group when it was last led from here; 0 when somebody else leads it
+	shared  map[string]int // how many partitions of each topic were shared out then
 }
 
 // An ownership is the partitions that a member holds, by topic, and since which generation of the group: when two members say that
@@ -51,8 +51,8 @@ func (b *sticky) alone() bool {
 	return b.members == 1
 }
 
-// sharedOut is how many partitions there were when they were last shared out from here; ok is false when somebody else does that.
-func (b *sticky) sharedOut() (n int, ok bool) {
+// sharedOut is how many partitions of each topic were last shared out from here; ok is false when somebody else does that.
+func (b *sticky) sharedOut() (shared map[string]int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.shared, b.members > 0
@@ -60,8 +60,12 @@ func (b *sticky) sharedOut() (n int, ok bool) {
 
 // AssignGroups implements kafka.GroupBalancer.
 func (b *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
+	shared := map[string]int{}
+	for _, p := range partitions {
+		shared[p.Topic]++
+	}
 	b.mu.Lock()
-	b.members, b.shared = len(members), len(partitions)
+	b.members, b.shared = len(members), shared
 	b.mu.Unlock()
 	return assign(members, partitions)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -29,13 +30,16 @@ const (
 	groupTimeout = 3 * time.Second
 	// watchPartitions is how often it is asked whether there are more partitions.
 	watchPartitions = 10 * time.Second
-	// compareShared is how often it is looked whether all partitions were shared out, and missedTwice how often in a row they were not before
-	// that is done anew.
-	compareShared = 4 * time.Second
-	missedTwice   = 2
+	// compareShared is how often it is looked whether the partitions are those that were shared out. After each generation that has ended
+	// since they are not, it is half as often, mostDoublings times at most: what does not help is not done again and again.
+	compareShared = 2 * time.Second
+	mostDoublings = 6
+	// seenTwice is how often in a row something has to be seen before a generation or a membership ends for it. What is known of topics
+	// is a second old, and brokers do not learn of changes at the same moment.
+	seenTwice = 2
 	// complainAgain is how often it is said that one is not there.
 	complainAgain = time.Minute
-	// retryTopics is how often it is asked whether a topic that was not there has come.
+	// retryTopics is how often it is asked whether a topic that was not there has come, or one is not there any more.
 	retryTopics = 2 * time.Second
 	// leaveWithin bounds how long Consume waits for its leaving of the group.
 	leaveWithin = 3 * time.Second
@@ -97,6 +101,7 @@ type member struct {
 	balancer *sticky
 	runs     sync.WaitGroup // of fn
 
+	reshared   atomic.Int32  // generations in a row that we have ended to have partitions shared out anew
 	rebalance  time.Duration // Config.RebalanceTimeout
 	stuckAfter time.Duration // Config.StuckAfter
 
@@ -170,7 +175,7 @@ func (m *member) complain(topic string, err error) {
 	m.log.Error("a topic cannot be forwarded yet", "topic", topic, "err", err)
 }
 
-// join is in the group with these topics until ctx ends, further topics have come, or we get stuck; then it returns for how long
+// join is in the group with these topics until ctx ends, topics have come or gone, or we get stuck; then it returns for how long
 // to stay away. What is held stays held when it returns.
 func (m *member) join(ctx context.Context, topics []string) (pause time.Duration) {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
@@ -194,8 +199,8 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 	stay, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	var watching sync.WaitGroup
-	watching.Go(func() { m.watch(stay, leave, len(topics)) })
-	m.generations(stay, group)
+	watching.Go(func() { m.watch(stay, leave, topics) })
+	m.generations(stay, group, topics)
 	leave(nil)
 	watching.Wait()
 	if ctx.Err() != nil {
@@ -213,20 +218,17 @@ func (m *member) join(ctx context.Context, topics []string) (pause time.Duration
 }
 
 var (
-	errStuck     = errors.New("no block was read for minutes, though there are some")
-	errMoreLanes = errors.New("a topic has come")
-	errUnshared  = errors.New("a partition was not shared out")
+	errStuck  = errors.New("no block was read for minutes, though there are some")
+	errTopics = errors.New("a topic has come or gone")
 )
 
-// watch ends a membership that is stuck, for so many topics when there are more now, or in which partitions were left out.
-func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joined int) {
+// watch ends a membership that is stuck, or for these topics when there are more now, or some are gone.
+func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joined []string) {
 	stuck := time.NewTicker(m.stuckAfter / 20)
 	defer stuck.Stop()
 	topics := time.NewTicker(retryTopics)
 	defer topics.Stop()
-	shared := time.NewTicker(compareShared)
-	defer shared.Stop()
-	missed := 0
+	gone := 0
 	var others rivals
 	for {
 		select {
@@ -241,37 +243,29 @@ func (m *member) watch(ctx context.Context, leave context.CancelCauseFunc, joine
 				leave(errStuck)
 				return
 			}
-		case <-shared.C:
-			if missed++; !m.leftOut(ctx) {
-				missed = 0
-			} else if missed >= missedTwice {
-				m.log.Info("there are more partitions than were shared out in the group: sharing them out anew")
-				leave(errUnshared)
-				return
-			}
 		case <-topics.C:
-			if joined < len(m.lanes) && len(m.topics(ctx)) > joined {
-				leave(errMoreLanes)
+			if gone++; !m.gone(ctx, joined) {
+				gone = 0
+			}
+			if gone >= seenTwice || len(joined) < len(m.lanes) && len(m.topics(ctx)) > len(joined) {
+				leave(errTopics)
 				return
 			}
 		}
 	}
 }
 
-// leftOut says whether there are more partitions than we have shared out among the group. kafka-go looks for that too, but counts from when
-// it begins to look: what comes between sharing and that, as with a topic that is made anew just then, nobody would ever get.
-func (m *member) leftOut(ctx context.Context) bool {
-	shared, ok := m.balancer.sharedOut()
-	if !ok {
-		return false
-	}
-	there := 0
-	for _, l := range m.lanes {
-		if meta, err := l.metadata(ctx); err == nil {
-			there += len(meta.Topics[0].Partitions)
+// gone says whether some of the topics are not there any more, and others are: as long as a member wants one that is not there, kafka-go
+// shares out no partition of any. Without a topic there is nothing to join with.
+func (m *member) gone(ctx context.Context, topics []string) bool {
+	gone := 0
+	for _, topic := range topics {
+		meta, err := m.lanes[topic].metadata(ctx)
+		if err == nil && errors.Is(meta.Topics[0].Error, kafka.UnknownTopicOrPartition) {
+			gone++
 		}
 	}
-	return there > shared
+	return 0 < gone && gone < len(topics)
 }
 
 // stuck says whether there is something to read, others could do so, and nothing was read for long.
@@ -362,7 +356,7 @@ func (p *partition) reading() (read time.Time, position buffer.Offset) {
 }
 
 // generations takes part in one generation after the other until stay ends.
-func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
+func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup, topics []string) {
 	for {
 		began := time.Now()
 		g, err := group.Next(stay)
@@ -375,14 +369,52 @@ func (m *member) generations(stay context.Context, group *kafka.ConsumerGroup) {
 			continue
 		}
 		had := m.begin(g)
-		g.Start(func(over context.Context) {
-			<-over.Done()
+		g.Start(func(over context.Context) { // the generation ends with it
+			m.compareUntil(over, topics)
 			m.over(g)
 		})
 		m.adopt(g, had)
 		// A topic that is gone ends every generation at once.
 		clock.Sleep(stay, shortest-time.Since(began))
 	}
+}
+
+// compareUntil returns when the generation is over, or has to end since the partitions of a topic are not those that we have shared out
+// in it. kafka-go looks for that too, but counts from when it begins to look: what comes between sharing and that, as with a topic that
+// is made anew just then, nobody would ever get, and what goes somebody would read in vain. Only who leads the group compares, as ending
+// a generation makes no other one begin when somebody else does.
+func (m *member) compareUntil(over context.Context, topics []string) {
+	shared, lead := m.balancer.sharedOut()
+	if !lead {
+		<-over.Done()
+		return
+	}
+	after := compareShared << min(m.reshared.Load(), mostDoublings)
+	for seen := 0; clock.Sleep(over, after); {
+		topic, there := m.unlike(over, topics, shared)
+		if topic == "" {
+			seen = 0
+			m.reshared.Store(0)
+			continue
+		}
+		if seen++; seen >= seenTwice {
+			m.reshared.Add(1)
+			m.log.Info("a topic does not have the partitions that were shared out in the group: sharing them out anew",
+				"topic", topic, "shared", shared[topic], "there", there)
+			return
+		}
+	}
+}
+
+// unlike is a topic with more or fewer partitions than were shared out, and how many there are. Of one of which none is known nothing
+// is said.
+func (m *member) unlike(ctx context.Context, topics []string, shared map[string]int) (topic string, there int) {
+	for _, topic := range topics {
+		if there := len(m.lanes[topic].partitions(ctx)); there > 0 && there != shared[topic] {
+			return topic, there
+		}
+	}
+	return "", 0
 }
 
 // begin makes a generation the current one, ends what is not ours any more, and returns what still is.

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -345,6 +348,178 @@ func TestPartitionsThatAreAddedAreConsumed(t *testing.T) {
 	if read := readAll(t, now); read < len(all) {
 		t.Errorf("%d of %d blocks were read", read, len(all))
 	}
+}
+
+// sharedOutAs has the next partitions shared out as if the topic had n of them: it is made anew a moment later.
+func sharedOutAs(c *kfake.Cluster, topic string, n int) {
+	told := false
+	c.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) { // one at a time
+		c.KeepControl()
+		req := r.(*kmsg.MetadataRequest)
+		if told || req.Version > 6 || len(req.Topics) != 1 || *req.Topics[0].Topic != topic { // kafka-go's groups ask with 6
+			return nil, nil, false
+		}
+		told = true
+		answer := req.ResponseKind().(*kmsg.MetadataResponse)
+		of := kmsg.NewMetadataResponseTopic()
+		of.Topic = &topic
+		for p := range n {
+			part := kmsg.NewMetadataResponseTopicPartition()
+			part.Partition = int32(p)
+			of.Partitions = append(of.Partitions, part)
+		}
+		answer.Topics = append(answer.Topics, of)
+		return answer, nil, true
+	})
+}
+
+// kafka-go looks for other partitions too, but counts from when it begins to look.
+func TestPartitionsAreSharedOutAnewWhenTheyAreNotThoseThatWere(t *testing.T) {
+	t.Parallel()
+	for name, n := range map[string]int{"there are more": 1, "there are fewer": 5} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fakeKafka(t)
+			cfg := testConfig(c.ListenAddrs())
+			s := mustOpen(t, cfg, nil)
+			sharedOutAs(c, s.lane(buffer.Main).topic, n)
+			left := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Group: "g", Observe: true, Count: -1})
+			group := consume(t, s, "g")
+			before := group.owns(n)
+			for p := range before {
+				if p >= cfg.Partitions {
+					delete(before, p)
+				}
+			}
+			group.owns(3)
+			wantKept(t, before)
+			if left.Hits() > 0 {
+				t.Error("the group was left for that")
+			}
+		})
+	}
+}
+
+// A census taker answers what partitions a topic has: so many of them; below 0 it does not answer.
+type censusTaker func() int
+
+func (c censusTaker) RoundTrip(context.Context, net.Addr, kafka.Request) (kafka.Response, error) {
+	n := c()
+	if n < 0 {
+		return nil, errors.New("no broker answers")
+	}
+	return &metadata.Response{
+		Brokers: []metadata.ResponseBroker{{}},
+		Topics:  []metadata.ResponseTopic{{Name: "t", Partitions: make([]metadata.ResponsePartition, n)}},
+	}, nil
+}
+
+// comparing is a member that has shared out three partitions of a topic, of which there are so many now.
+func comparing(there func() int) *member {
+	client := &kafka.Client{Addr: kafka.TCP("nowhere:1"), Transport: censusTaker(there)}
+	return &member{
+		log: slog.New(slog.DiscardHandler), lanes: map[string]*lane{"t": {s: new(Store), topic: "t", client: client}},
+		balancer: &sticky{members: 2, shared: map[string]int{"t": 3}},
+	}
+}
+
+// generation is how long one lasts, an hour at most.
+func generation(t *testing.T, m *member) time.Duration {
+	began := time.Now()
+	over, end := context.WithTimeout(t.Context(), time.Hour)
+	defer end()
+	m.compareUntil(over, []string{"t"})
+	return time.Since(began)
+}
+
+func TestGenerationsGoOnWhileNobodyKnowsOfOtherPartitions(t *testing.T) {
+	t.Parallel()
+	for name, there := range map[string]func(looks int) int{
+		"they are those that were shared out":   func(int) int { return 3 },
+		"nobody answers":                        func(int) int { return -1 },
+		"the topic is not known at the moment":  func(int) int { return 0 },
+		"a broker has not heard of a change":    func(looks int) int { return 3 + looks%2 },
+		"a broker is behind, and another hangs": func(looks int) int { return []int{2, -1}[looks%2] },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			looks := 0
+			m := comparing(func() int { looks++; return there(looks) })
+			if lasted := generation(t, m); lasted != time.Hour || looks < 1000 {
+				t.Errorf("%s: the generation has ended after %v, and %d looks", name, lasted, looks)
+			}
+		})
+	}
+}
+
+func TestWhoDoesNotLeadEndsNoGeneration(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := comparing(func() int { t.Error("it looks for partitions"); return 4 })
+		m.balancer.held = m.held
+		if _, err := m.balancer.UserData(); err != nil { // as it is joined
+			t.Fatal(err)
+		}
+		if lasted := generation(t, m); lasted != time.Hour {
+			t.Errorf("the generation has ended after %v", lasted)
+		}
+	})
+}
+
+// The group's coordinator may know of other partitions than the other brokers for long.
+func TestWhatDoesNotHelpIsTriedLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	for _, there := range []int{2, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			m := comparing(func() int { return there })
+			for _, seconds := range []int{4, 8, 16, 32, 64, 128, 256, 256, 256} {
+				if lasted := generation(t, m); lasted != time.Duration(seconds)*time.Second {
+					t.Errorf("%d partitions: a generation has lasted %v, want %d s", there, lasted, seconds)
+				}
+			}
+			m.balancer.shared = map[string]int{"t": there}
+			generation(t, m)
+			m.balancer.shared = map[string]int{"t": 3}
+			if lasted := generation(t, m); lasted != 4*time.Second {
+				t.Errorf("%d partitions: after a generation that was well, one has lasted %v", there, lasted)
+			}
+		})
+	}
+}
+
+func TestALaneGoesOnWhenTheTopicOfAnotherIsGone(t *testing.T) {
+	t.Parallel()
+	c := fakeKafka(t)
+	cfg := testConfig(c.ListenAddrs())
+	groups := make([]*consuming, 3)
+	for i := range groups {
+		s := mustOpen(t, cfg, nil)
+		s.cfg.CreateTopics = false
+		groups[i] = consumeLanes(t, s, "g", buffer.Main, buffer.Bulk)
+	}
+	each := func(lane buffer.Lane, n int) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(groups, func(g *consuming) bool { return len(g.ownedOf(lane)) != n })
+		}
+	}
+	eventually(t, "main is shared out", each(buffer.Main, 1))
+	eventually(t, "bulk is shared out", each(buffer.Bulk, 1))
+	bulk := cfg.topic(buffer.Bulk)
+	if err := c.DeleteTopic(bulk); err != nil {
+		t.Fatal(err)
+	}
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Group: "g", TopLevel: true, Err: kerr.RebalanceInProgress}) // sooner than the next look
+	eventually(t, "nothing of bulk is forwarded", each(buffer.Bulk, 0))
+	eventually(t, "main is forwarded", each(buffer.Main, 1))
+	epoch := c.GroupInfo("g").Epoch
+	time.Sleep(seenTwice*retryTopics + time.Second) // for what must not happen
+	if now := c.GroupInfo("g").Epoch; now != epoch {
+		t.Errorf("%d generations have begun while bulk is not there", now-epoch)
+	}
+	if err := c.CreateTopic(bulk, 6, safe); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "bulk is forwarded again", each(buffer.Bulk, 2))
+	eventually(t, "main still is", each(buffer.Main, 1))
 }
 
 func TestMemberThatIsStuckLeavesAndComesBack(t *testing.T) {
