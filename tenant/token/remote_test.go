@@ -91,6 +91,7 @@ func TestAKeySetThatIsDownIsNotASendersFault(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				keys := tokentest.NewKeySet(t, k)
 				v := start(t, keys, nil)
+				synctest.Wait() // for the set
 				claims := tokentest.For(1, 0).With("exp", time.Now().Add(100*time.Hour).Unix())
 				expect(t, v, k.Sign(t, claims), "1:0")
 				down(keys)
@@ -110,6 +111,7 @@ func TestNobodyCanMakeUsHammerTheIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := tokentest.NewKeySet(t, k)
 		v := start(t, keys, nil)
+		synctest.Wait() // for the set
 		expect(t, v, k.Sign(t, tokentest.For(1, 0)), "1:0")
 		before := keys.Reads()
 		const minutes = 4
@@ -136,6 +138,7 @@ func TestManyTokensWithANewKeyReadTheSetOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				keys := tokentest.NewKeySet(t, k)
 				v := start(t, keys, nil)
+				synctest.Wait() // a token that comes before the set has been read makes it be read once more
 				expect(t, v, k.Sign(t, tokentest.For(1, 0)), "1:0")
 				before := keys.Reads()
 				keys.Set(t, set...)
@@ -159,6 +162,7 @@ func TestAKeyThatComesRightAfterAReadingIsNotRefusedForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := tokentest.NewKeySet(t, k)
 		v := start(t, keys, nil)
+		synctest.Wait() // for the set
 		expect(t, v, k.Sign(t, tokentest.For(1, 0)), "1:0")
 		expect(t, v, second.Sign(t, tokentest.For(1, 0)), "401")
 		keys.Set(t, k, third)
@@ -189,6 +193,7 @@ func TestFilesAndAKeySetGoTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := tokentest.NewKeySet(t, served)
 		v := start(t, keys, func(c *Config) { c.KeysFile = name })
+		synctest.Wait() // for the set
 		expect(t, v, filed.Sign(t, tokentest.For(1, 0)), "1:0")
 		expect(t, v, filed.As("s", "ES256").Sign(t, tokentest.For(1, 0)), "1:0")
 		expect(t, v, served.Sign(t, tokentest.For(1, 0)), "1:0")
