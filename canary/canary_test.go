@@ -191,6 +191,9 @@ func TestNoAddressOfAVmselectIsTheReadPathsFault(t *testing.T) {
 		if v := s.after(time.Minute); !strings.Contains(v.ReadPath, "no such host") || v.Paths[0].Age.Known() {
 			t.Errorf("%+v", v)
 		}
+		if n := strings.Count(s.log.String(), "cannot resolve all of INGESTGW_VMSELECT_URLS"); n != 1 {
+			t.Errorf("logged %d times in a minute:\n%s", n, &s.log)
+		}
 	})
 }
 
@@ -206,6 +209,14 @@ func TestABufferThatRefusesIsTold(t *testing.T) {
 		}
 		if got := s.series()["write_failures_total  buffer"]; got != 7 {
 			t.Errorf("%v failures, want 7", got)
+		}
+		s.do(func() { s.refused = nil })
+		if p := s.after(time.Minute).Paths[0]; p.WriteError != "" || p.Age != 5 {
+			t.Errorf("afterwards %+v", p)
+		}
+		said := s.log.String()
+		if strings.Count(said, "is not taken") != 1 || strings.Count(said, "is taken again") != 1 || strings.Count(said, `path=buffer node="" err="buffer is full"`) != 1 {
+			t.Errorf("logged:\n%s", said)
 		}
 	})
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/ingestgw/ingestgw/downstream"
@@ -56,10 +58,13 @@ func (t *term) resolve() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	was := t.unresolved
 	t.unresolved = ""
 	if err != nil {
 		t.unresolved = shown(err, downstream.Endpoint{})
-		t.c.log.Error("cannot resolve all of INGESTGW_VMSELECT_URLS", "err", err, "resolved", len(found))
+	}
+	if t.unresolved != "" && was == "" {
+		t.c.log.Error("cannot resolve all of INGESTGW_VMSELECT_URLS", "err", t.unresolved, "resolved", len(found))
 	}
 	before := t.selects
 	t.selects = make(map[string]*source, len(found))
@@ -94,11 +99,7 @@ func (t *term) read() {
 func (t *term) listSources() []*source {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*source, 0, len(t.selects))
-	for _, s := range t.selects {
-		list = append(list, s)
-	}
-	return list
+	return slices.Collect(maps.Values(t.selects))
 }
 
 // readFrom notes what can be read at one vmselect.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,11 +82,7 @@ func (t *term) keep(before map[key]*path, k key, n Node) {
 func (t *term) listPaths() []*path {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*path, 0, len(t.paths))
-	for _, p := range t.paths {
-		list = append(list, p)
-	}
-	return list
+	return slices.Collect(maps.Values(t.paths))
 }
 
 // send writes the round's sample on one path.
@@ -107,11 +105,23 @@ func (t *term) send(p *path, at time.Time) {
 		return
 	}
 	if err != nil {
-		p.failed = shown(err, node.Endpoint)
-		t.c.metrics.writeFailures.WithLabelValues(p.key.path, p.key.node).Inc()
+		t.notTaken(p, shown(err, node.Endpoint))
 		return
 	}
+	if p.failed != "" {
+		t.c.log.Info("a sample of the canary is taken again", "path", p.key.path, "node", p.key.node)
+	}
 	p.failed, p.sent = "", at
+}
+
+// notTaken notes that the path has not taken a sample, and why. t.mu is held.
+func (t *term) notTaken(p *path, why string) {
+	t.c.metrics.writeFailures.WithLabelValues(p.key.path, p.key.node).Inc()
+	if p.failed == "" {
+		t.c.log.Warn("a sample of the canary is not taken, so its age grows although those of senders may be fresh", "path", p.key.path,
+			"node", p.key.node, "err", why)
+	}
+	p.failed = why
 }
 
 func (t *term) beginPath(p *path, at time.Time) Node {
