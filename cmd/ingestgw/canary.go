@@ -40,13 +40,13 @@ func (g *gateway) startCanary(cfg *config, forwarder *forward.Forwarder, reg pro
 		return err
 	}
 	resolver := downstream.NewResolver(nil, g.log, prometheus.NewRegistry()) // the metric is that of FORWARD_URLS
-	g.canary, err = canary.New(cfg.Canary, cfg.consumers(), urlsOf(cfg.Vmselect.URLs), probed{g.gather, forwarder}, resolver, credentials, g.log, reg)
+	prober, err := canary.New(cfg.Canary, cfg.consumers(), urlsOf(cfg.Vmselect.URLs), probed{g.gather, forwarder}, resolver, credentials, g.log, reg)
 	if err != nil {
 		return err
 	}
 	g.sources.Lookups = append(g.sources.Lookups, resolver.Failing)
-	g.sources.Canary = func() *alarm.Canary { return canaryOf(g.canary.View()) }
-	g.probing = launch("canary", g.ended, g.canary.Run)
+	g.sources.Canary = func() *alarm.Canary { return canaryOf(prober.View()) }
+	g.probing = launch("canary", g.ended, prober.Run)
 	return nil
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/ingestgw/ingestgw/buffer"
 	"github.com/ingestgw/ingestgw/buffer/disk"
 	"github.com/ingestgw/ingestgw/buffer/kafka"
-	"github.com/ingestgw/ingestgw/canary"
 	"github.com/ingestgw/ingestgw/forward"
 	"github.com/ingestgw/ingestgw/ingest"
 	"github.com/ingestgw/ingestgw/internal/settings"
@@ -37,7 +36,8 @@ import (
 //	canary ──▶ gather and every vminsert; every vmselect ──▶ canary
 //
 // They stop in the direction in which samples flow: who takes in stops first, so that what is inside can leave. Status is there
-// before the others and after them.
+// before the others and after them. Alarms are looked for once all others run and as long as they do: one that is stopping looks as if
+// something were wrong. What they have found is told until the end.
 type gateway struct {
 	log     *slog.Logger
 	status  *status.Server
@@ -53,8 +53,7 @@ type gateway struct {
 	minding *part       // of memory
 	alarmed *part       // of alarm
 	telling *part       // of alarm/notify
-	canary  *canary.Canary
-	probing *part // of canary; nil without INGESTGW_VMSELECT_URLS, and in a process that does not forward
+	probing *part       // of canary; nil without INGESTGW_VMSELECT_URLS, and in a process that does not forward
 	sources alarm.Sources
 	ended   chan error // one per part, when it has ended
 }
@@ -107,6 +106,10 @@ func (g *gateway) start(cfg *config) error {
 		return err
 	}
 	g.startMinding(control)
+	notifier, err := g.startTelling(cfg, reg)
+	if err != nil {
+		return err
+	}
 	if err := g.openStore(cfg, reg); err != nil {
 		return fmt.Errorf("open the buffer: %w", err)
 	}
@@ -129,9 +132,7 @@ func (g *gateway) start(cfg *config) error {
 			return fmt.Errorf("prepare the canary: %w", err)
 		}
 	}
-	if err := g.startAlarms(cfg, reg); err != nil {
-		return err
-	}
+	g.startAlarms(cfg, notifier, reg)
 	g.status.SetReady(true)
 	g.log.Info("ready")
 	return nil
@@ -218,19 +219,24 @@ func (g *gateway) startIngest(cfg *config, budget *memory.Budget, reg prometheus
 	return nil
 }
 
-// startAlarms looks for what is wrong from now on, in what the other parts show, and tells people.
-func (g *gateway) startAlarms(cfg *config, reg *prometheus.Registry) error {
+// startTelling starts who tells people of alarms, which it gets from startAlarms. It comes early, as it may lack a file that the settings
+// name: nothing is to be taken in before that is known.
+func (g *gateway) startTelling(cfg *config, reg prometheus.Registerer) (*notify.Notifier, error) {
 	notifier, err := notify.New(cfg.Notify, g.status.Process(), g.log, reg)
 	if err != nil {
-		return fmt.Errorf("prepare telling of alarms: %w", err)
+		return nil, fmt.Errorf("prepare telling of alarms: %w", err)
 	}
+	g.telling = launch("telling of alarms", g.ended, notifier.Run)
+	return notifier, nil
+}
+
+// startAlarms looks for what is wrong from now on, in what the other parts show.
+func (g *gateway) startAlarms(cfg *config, notifier *notify.Notifier, reg *prometheus.Registry) {
 	g.sources.Metrics = reg
 	watch := alarm.New(cfg.Alarm, g.sources, g.log, reg)
 	g.status.SetAlarms(watch.Alarms)
 	g.status.SetReadings(watch.Readings)
-	g.telling = launch("telling of alarms", g.ended, notifier.Run)
 	g.alarmed = launch("alarms", g.ended, func(ctx context.Context) error { return watch.Run(ctx, notifier.Update) })
-	return nil
 }
 
 // stop stops what start has started. An error says what was not done in time and was cut off; nothing acknowledged is lost then,
@@ -254,6 +260,9 @@ func (g *gateway) stop(s schedule) error {
 			return g.ingest.Shutdown(ctx)
 		})
 	}
+	if g.alarmed != nil {
+		step(s.flushed, "stop looking for what is wrong", g.alarmed.end)
+	}
 	if g.probing != nil {
 		step(s.flushed, "end the canary", g.probing.end)
 	}
@@ -269,8 +278,7 @@ func (g *gateway) stop(s schedule) error {
 	if g.store != nil {
 		step(s.closed, "close the buffer", g.store.Close)
 	}
-	if g.alarmed != nil {
-		step(s.closed, "stop looking for what is wrong", g.alarmed.end)
+	if g.telling != nil {
 		step(s.closed, "stop telling of alarms", g.telling.end)
 	}
 	if g.minding != nil {

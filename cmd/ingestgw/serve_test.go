@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -61,6 +63,39 @@ func TestAnErrorThatHasEndedForwardingIsToldOnce(t *testing.T) {
 	}
 	if err := p.end(t.Context()); err != nil {
 		t.Errorf("it is told again while stopping: %v", err)
+	}
+}
+
+// What looks at a part that is stopping sees a fault that is none, and what it has found before is worth telling to the last.
+func TestAlarmsEndBeforeWhatTheyLookAtAndAreToldAfterwards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateway{log: slog.New(slog.DiscardHandler), ended: make(chan error, parts)}
+		var order []string // each part ends before the next one is asked to
+		part := func(name string) *part {
+			return launch(name, g.ended, func(ctx context.Context) error {
+				<-ctx.Done()
+				order = append(order, name)
+				return ctx.Err()
+			})
+		}
+		g.minding, g.telling, g.knowing = part("memory"), part("telling"), part("tenants")
+		g.sending, g.probing, g.alarmed = part("forward"), part("canary"), part("alarms")
+		if err := g.stop(newSchedule(0, 25*time.Second)); err != nil {
+			t.Error(err)
+		}
+		if want := []string{"alarms", "canary", "tenants", "forward", "telling", "memory"}; !slices.Equal(order, want) {
+			t.Errorf("ended in the order %q, want %q", order, want)
+		}
+	})
+}
+
+// A start that fails must end what it has begun, and take nothing in.
+func TestAFileThatTellingOfAlarmsLacksIsMissedBeforeAnythingIsTakenIn(t *testing.T) {
+	c := launchChild(t, "FORWARD_URLS=http://127.0.0.1:1", "ALARM_WEBHOOK_URL=http://127.0.0.1:1/hook", "ALARM_WEBHOOK_TOKEN_FILE=/not/there")
+	code := c.exit(t, 20*time.Second)
+	said := c.log.String()
+	if code != exitFailed || !strings.Contains(said, "INGESTGW_ALARM_WEBHOOK_TOKEN_FILE") || strings.Contains(said, "listening for remote-write") {
+		t.Errorf("exit %d:\n%s", code, said)
 	}
 }
 
