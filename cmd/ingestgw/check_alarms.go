@@ -16,7 +16,7 @@ func (c *check) checkAlarms(ctx context.Context) {
 	}
 	for _, t := range trials {
 		if t.Err != nil {
-			c.fail(what, "the Alertmanager at %s takes no alerts (INGESTGW_ALARM_ALERTMANAGER_URLS): %v", t.Target, reason(t.Err))
+			c.fail(what, "the Alertmanager at %s takes no alerts (INGESTGW_ALARM_ALERTMANAGER_URLS): %v", t.Target, t.Err)
 			continue
 		}
 		c.ok(what, "the Alertmanager at %s takes alerts", t.Target)

@@ -194,6 +194,14 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			},
 			"FAIL", []string{"alarms", "127.0.0.1:1", "INGESTGW_ALARM_ALERTMANAGER_URLS", "refused"},
 		},
+		"an Alertmanager that does not answer": {
+			func(t *testing.T, _ *fakeCluster) {
+				hangs := fakeServer(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() })
+				t.Setenv("INGESTGW_ALARM_ALERTMANAGER_URLS", hangs.URL)
+				t.Setenv("INGESTGW_ALARM_TIMEOUT", "50ms")
+			},
+			"FAIL", []string{"alarms", "no answer within INGESTGW_ALARM_TIMEOUT"},
+		},
 		"few labels": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "39" },
 			"warn", []string{"vminsert", "39 labels (-maxLabelsPerTimeseries)", "INGESTGW_INGEST_MAX_LABELS=40", "answers 2xx"},
