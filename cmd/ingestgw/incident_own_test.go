@@ -29,6 +29,8 @@ func TestIncidentsOfTheGateway(t *testing.T) {
 		load := steady
 		load.Metric = "incident_kafka"
 		arrives := s.offers(load)
+		s.stands = "kafka_topic_unsafe" // as there is one broker
+		s.isTold(culprit{name: s.stands, severity: alarm.Ticket})
 		s.suffers(culprit{name: "kafka_unavailable", severity: alarm.Page}, s.kill(k.Brokers...), s.restart(k.Brokers...))
 		arrives()
 	})
