@@ -110,7 +110,8 @@ func client(secure *credentials.TLS, u *url.URL) *http.Client {
 	}
 }
 
-// post sends the report. A *refusal says that the same will not be taken later either; any other error, that it may.
+// post sends the report. A *refusal says that the same will not be taken later either; any other error, that it may. When ctx's time is
+// over it is ctx's cause.
 func (p *poster) post(ctx context.Context, r *report) error {
 	body, err := json.Marshal(p.body(r, time.Now()))
 	if err != nil {
@@ -118,7 +119,7 @@ func (p *poster) post(ctx context.Context, r *report) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url.String(), bytes.NewReader(body))
 	if err != nil {
-		return p.unseen(err)
+		return unseen(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "ingestgw")
@@ -127,8 +128,11 @@ func (p *poster) post(ctx context.Context, r *report) error {
 		req.Header.Set("Authorization", auth)
 	}
 	resp, err := p.client.Do(req)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
-		return p.unseen(err)
+		return unseen(err)
 	}
 	defer resp.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // the status says all; this is for people, and spares the connection
@@ -147,14 +151,16 @@ func (p *poster) authorization() string {
 	return ""
 }
 
+// late says that there was no answer in time.
+func late(timeout time.Duration) error {
+	return fmt.Errorf("no answer within %s_TIMEOUT=%v", prefix, timeout)
+}
+
 // unseen is err without the URL.
-func (p *poster) unseen(err error) error {
+func unseen(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {
-		err = outer.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s_TIMEOUT: %w", prefix, err)
+		return outer.Err
 	}
 	return err
 }

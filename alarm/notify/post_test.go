@@ -145,7 +145,7 @@ func complaints(t *testing.T, cfg Config) string {
 	n := built(t, cfg, &log, reg)
 	n.Update([]alarm.Alarm{firing("a", alarm.Page, 1)})
 	for _, one := range n.targets {
-		one.tell(t.Context(), n.latest.Load(), time.Minute)
+		one.tell(t.Context(), n.latest.Load(), time.Minute, late(time.Minute))
 	}
 	families, err := reg.Gather()
 	if err != nil {

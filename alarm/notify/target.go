@@ -55,12 +55,12 @@ func (t *target) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := time.Now()
 		if r := t.latest.Load().asOf(now, t.resend); t.wants(r, now) {
-			t.tell(ctx, r, t.timeout)
+			t.tell(ctx, r, t.timeout, late(t.timeout))
 		}
 		t.wait(ctx)
 	}
 	if r := t.latest.Load(); t.hasNews(r) {
-		t.tell(context.WithoutCancel(ctx), r, min(t.timeout, lastTry))
+		t.tell(context.WithoutCancel(ctx), r, min(t.timeout, lastTry), errLastTry)
 	}
 }
 
@@ -108,9 +108,12 @@ func (r *report) fires() bool {
 	return false
 }
 
-// tell sends the report once.
-func (t *target) tell(ctx context.Context, r *report, within time.Duration) {
-	limited, cancel := context.WithTimeout(ctx, within)
+// errLastTry is that the end did not wait for an answer.
+var errLastTry = errors.New("no answer before the process ended")
+
+// tell sends the report once. tooLate is what is said when there is no answer within that time.
+func (t *target) tell(ctx context.Context, r *report, within time.Duration, tooLate error) {
+	limited, cancel := context.WithTimeoutCause(ctx, within, tooLate)
 	defer cancel()
 	err := t.poster.post(limited, r)
 	if ctx.Err() != nil { // the end interrupted it, and there is a last try

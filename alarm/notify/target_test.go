@@ -134,7 +134,7 @@ func TestATargetThatHangsHoldsUpNobody(t *testing.T) {
 			t.Errorf("told %q after %s", got, time.Since(began))
 		}
 		s.goOn(15*time.Second, firing("a", alarm.Page, 1))
-		if s.notifications(t, "hook:80", "failed") < 1 || s.log.count("no answer within INGESTGW_ALARM_TIMEOUT") != 1 {
+		if s.notifications(t, "hook:80", "failed") < 1 || s.log.count("no answer within INGESTGW_ALARM_TIMEOUT=10s") != 1 {
 			t.Errorf("logged %s", s.log.String())
 		}
 	})
@@ -204,6 +204,9 @@ func TestTheEndTakesASecondAtMost(t *testing.T) {
 		s.end()
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("it took %s", took)
+		}
+		if s.log.count("no answer before the process ended") != 2 || s.log.count("INGESTGW_ALARM_TIMEOUT") != 0 {
+			t.Errorf("logged %s", s.log.String())
 		}
 	})
 }

@@ -31,7 +31,7 @@ func Try(ctx context.Context, cfg Config, log *slog.Logger) ([]Trial, error) {
 }
 
 func (p *poster) try(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, late(timeout))
 	defer cancel()
 	return p.post(ctx, &report{at: time.Now()})
 }

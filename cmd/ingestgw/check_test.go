@@ -200,7 +200,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 				t.Setenv("INGESTGW_ALARM_ALERTMANAGER_URLS", hangs.URL)
 				t.Setenv("INGESTGW_ALARM_TIMEOUT", "50ms")
 			},
-			"FAIL", []string{"alarms", "no answer within INGESTGW_ALARM_TIMEOUT"},
+			"FAIL", []string{"alarms", "no answer within INGESTGW_ALARM_TIMEOUT=50ms"},
 		},
 		"few labels": {
 			func(_ *testing.T, f *fakeCluster) { f.insertFlags["maxLabelsPerTimeseries"] = "39" },
