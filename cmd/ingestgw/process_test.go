@@ -395,13 +395,14 @@ func TestSecondSignalExitsAtOnce(t *testing.T) {
 }
 
 func TestStopSendsAwayWhoNeverFinishes(t *testing.T) {
-	c := startChild(t, "FORWARD_URLS="+startSink(t).URL, "SHUTDOWN_TIMEOUT=5s", "INGEST_READ_TIMEOUT=1m")
+	// Of four tenths of this, the last quarter is for net/http to see that the connection is idle, for which it looks twice a second.
+	c := startChild(t, "FORWARD_URLS="+startSink(t).URL, "SHUTDOWN_TIMEOUT=12s", "INGEST_READ_TIMEOUT=1m")
 	slow := c.beginSlowRequest(t, "slow")
 	c.signal(t, syscall.SIGTERM)
 	if status := <-slow.answer; status != http.StatusServiceUnavailable {
 		t.Errorf("a request that does not come to its end is answered %d", status)
 	}
-	if code := c.exit(t, 10*time.Second); code != exitOK {
+	if code := c.exit(t, 20*time.Second); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
 	_ = slow.body.CloseWithError(io.ErrUnexpectedEOF)
