@@ -25,9 +25,23 @@ func (f Figure) Or(instead float64) float64 {
 	return instead
 }
 
+// Finite is whether it is a number to calculate with.
+func (f Figure) Finite() bool { return f.Known() && !math.IsInf(float64(f), 0) }
+
+// OrZero is the Figure, or 0 when it is not known.
+func (f Figure) OrZero() Figure { return Figure(f.Or(0)) }
+
+// Per is the Figure by another one; unknown when either is, or that is 0.
+func (f Figure) Per(other Figure) Figure {
+	if other == 0 {
+		return Unknown()
+	}
+	return f / other
+}
+
 // MarshalJSON is null for what is not known, or infinite.
 func (f Figure) MarshalJSON() ([]byte, error) {
-	if !f.Known() || math.IsInf(float64(f), 0) {
+	if !f.Finite() {
 		return []byte("null"), nil
 	}
 	return json.Marshal(float64(f))

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
@@ -10,13 +11,13 @@ import (
 func backlogOf(f *figures, match ...string) Backlog {
 	g := f.Backlog(match...)
 	return Backlog{
-		Seconds:           Number(g.Age),
-		Bytes:             Number(g.Bytes),
-		Blocks:            Number(g.Blocks),
-		Samples:           Number(g.Samples),
-		ArrivingPerSecond: Number(g.Arriving),
-		SentPerSecond:     Number(g.Sent),
-		DrainSeconds:      Number(g.Drain),
+		Seconds:           downstream.Figure(g.Age),
+		Bytes:             downstream.Figure(g.Bytes),
+		Blocks:            downstream.Figure(g.Blocks),
+		Samples:           downstream.Figure(g.Samples),
+		ArrivingPerSecond: downstream.Figure(g.Arriving),
+		SentPerSecond:     downstream.Figure(g.Sent),
+		DrainSeconds:      downstream.Figure(g.Drain),
 		Trend:             trendOf(&g),
 		Growing:           trendOf(&g) == trendGrowing,
 	}
@@ -101,7 +102,7 @@ func (b Backlog) inShort() string {
 
 // goneIn says when nothing will be unsent. That it never will be is not told in JSON, where only the trend is left to say so.
 func (b Backlog) goneIn() string {
-	if !b.DrainSeconds.finite() && (b.Trend == trendGrowing || b.Trend == trendSteady) {
+	if !b.DrainSeconds.Finite() && (b.Trend == trendGrowing || b.Trend == trendSteady) {
 		return "never"
 	}
 	return lasting(b.DrainSeconds)

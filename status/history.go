@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
@@ -67,23 +68,23 @@ type History struct {
 	// At is when, in Unix seconds.
 	At []int64 `json:"at"`
 	// BacklogSeconds is the age of the oldest sample not sent, BacklogBytes and BacklogBlocks what is not sent.
-	BacklogSeconds []Number `json:"backlog_seconds"`
-	BacklogBytes   []Number `json:"backlog_bytes"`
-	BacklogBlocks  []Number `json:"backlog_blocks"`
+	BacklogSeconds []downstream.Figure `json:"backlog_seconds"`
+	BacklogBytes   []downstream.Figure `json:"backlog_bytes"`
+	BacklogBlocks  []downstream.Figure `json:"backlog_blocks"`
 	// SamplesIn and SamplesOut are per second: accepted from senders, and taken by vminserts (repetitions included).
-	SamplesIn  []Number `json:"samples_in"`
-	SamplesOut []Number `json:"samples_out"`
+	SamplesIn  []downstream.Figure `json:"samples_in"`
+	SamplesOut []downstream.Figure `json:"samples_out"`
 	// Refused is requests of senders per second that were not accepted.
-	Refused []Number `json:"refused"`
+	Refused []downstream.Figure `json:"refused"`
 	// GCShare is what garbage collection takes of the CPU that this process uses, 0 to 1.
-	GCShare []Number `json:"gc_share"`
+	GCShare []downstream.Figure `json:"gc_share"`
 	// MemoryBytes is the resident memory of this process.
-	MemoryBytes []Number `json:"memory_bytes"`
+	MemoryBytes []downstream.Figure `json:"memory_bytes"`
 }
 
 // columns lists the figures in the order of a point.
-func (h *History) columns() [drawn]*[]Number {
-	return [drawn]*[]Number{&h.BacklogSeconds, &h.BacklogBytes, &h.BacklogBlocks, &h.SamplesIn, &h.SamplesOut, &h.Refused, &h.GCShare, &h.MemoryBytes}
+func (h *History) columns() [drawn]*[]downstream.Figure {
+	return [drawn]*[]downstream.Figure{&h.BacklogSeconds, &h.BacklogBytes, &h.BacklogBlocks, &h.SamplesIn, &h.SamplesOut, &h.Refused, &h.GCShare, &h.MemoryBytes}
 }
 
 // show returns at most n points, the oldest first.
@@ -98,7 +99,7 @@ func (h *history) show(n int) History {
 	out := History{At: []int64{}}
 	columns := out.columns()
 	for _, c := range columns {
-		*c = []Number{}
+		*c = []downstream.Figure{}
 	}
 	// Groups end with the newest point, so that the oldest one may be smaller.
 	for end := length - (length-1)/step*step; end <= length && length > 0; end += step {
@@ -111,7 +112,7 @@ func (h *history) show(n int) History {
 					most = v
 				}
 			}
-			*c = append(*c, Number(most))
+			*c = append(*c, downstream.Figure(most))
 		}
 	}
 	return out

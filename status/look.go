@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
@@ -33,7 +34,7 @@ func (s *Server) describe(f span) Status {
 		At:              f.now.At.UTC().Truncate(time.Millisecond),
 		Process:         s.process,
 		Version:         s.version,
-		UptimeSeconds:   Number(float64(f.now.At.UnixNano())/1e9) - f.now.sum(gathered.ProcessStart),
+		UptimeSeconds:   downstream.Figure(float64(f.now.At.UnixNano())/1e9) - f.now.sum(gathered.ProcessStart),
 		Ready:           s.ready.Load(),
 		Alarms:          s.listAlarms(),
 		Backlog:         backlogOf(f.now),
@@ -123,7 +124,7 @@ func partitionsOf(f *figures) []Partition {
 		all = append(all, Partition{Lane: k[0], Number: k[1], Backlog: backlogOf(own), Uncommitted: own.sum(gathered.UncommittedBlocks), OnHold: own.sum(gathered.OnHold) == 1})
 	}
 	slices.SortFunc(all, func(a, b Partition) int {
-		return cmp.Or(-cmp.Compare(a.Backlog.Seconds.orZero(), b.Backlog.Seconds.orZero()), -strings.Compare(a.Lane, b.Lane),
+		return cmp.Or(-cmp.Compare(a.Backlog.Seconds.OrZero(), b.Backlog.Seconds.OrZero()), -strings.Compare(a.Lane, b.Lane),
 			cmp.Compare(len(a.Number), len(b.Number)), strings.Compare(a.Number, b.Number))
 	})
 	return all
@@ -138,7 +139,7 @@ func stagesOf(f span) []Stage {
 	if f.now.Has(gathered.BufferInFlightBytes) || f.now.Has(gathered.BufferBlocks) {
 		stored := f.rate(gathered.BufferBlocks, "result", "stored")
 		stages = append(stages, Stage{Name: "buffer", PerSecond: stored, Unit: "blocks", Waiting: f.now.sum(gathered.BufferInFlightBytes), WaitingUnit: "bytes",
-			FailuresPerSecond: max(0, f.rate(gathered.BufferBlocks)-stored.orZero()), Seconds: f.mean(gathered.BufferAppendDuration)})
+			FailuresPerSecond: max(0, f.rate(gathered.BufferBlocks)-stored.OrZero()), Seconds: f.mean(gathered.BufferAppendDuration)})
 	}
 	if f.now.Has(gathered.UnsettledBlocks) {
 		taken := f.rate(gathered.ForwardRequests, "code", "2xx")
@@ -152,9 +153,9 @@ func stagesOf(f span) []Stage {
 }
 
 // refusals is how many requests of senders per second were not accepted.
-func refusals(f span) Number {
+func refusals(f span) downstream.Figure {
 	all := f.rate(gathered.IngestRequests)
-	return max(0, all-f.rate(gathered.IngestRequests, "answer", "accepted").orZero())
+	return max(0, all-f.rate(gathered.IngestRequests, "answer", "accepted").OrZero())
 }
 
 // refusedWith says what senders were told, the most frequent first.
@@ -165,7 +166,7 @@ func refusedWith(f span) string {
 }
 
 // mostOf names the n largest that are not 0.
-func mostOf(rates map[string]Number, n int) string {
+func mostOf(rates map[string]downstream.Figure, n int) string {
 	var names []string
 	for name, r := range rates {
 		if r > 0 {
@@ -197,7 +198,7 @@ func topOf(f span) TopTenants {
 	top := TopTenants{Known: f.now.sum(gathered.Tenants), Top: []TenantRate{}}
 	bulk, refused := f.rates(gathered.TenantBulkSamples, "tenant"), f.rates(gathered.TenantRefusedSamples, "tenant")
 	for name, rate := range f.rates(gathered.TenantSamples, "tenant") {
-		t := TenantRate{Tenant: name, SamplesPerSecond: rate, BulkPerSecond: valueOf(bulk, name).orZero(), RefusedPerSecond: valueOf(refused, name).orZero()}
+		t := TenantRate{Tenant: name, SamplesPerSecond: rate, BulkPerSecond: valueOf(bulk, name).OrZero(), RefusedPerSecond: valueOf(refused, name).OrZero()}
 		if t.weight() > 0 {
 			top.Top = append(top.Top, t)
 		}
@@ -217,7 +218,7 @@ func rest(t TenantRate) int {
 	return 0
 }
 
-func (t TenantRate) weight() Number { return t.SamplesPerSecond + t.RefusedPerSecond }
+func (t TenantRate) weight() downstream.Figure { return t.SamplesPerSecond + t.RefusedPerSecond }
 
 func memoryOf(f *figures) MemoryFigures {
 	m := MemoryFigures{GOGC: f.sum(gathered.MemoryGOGC), LimitBytes: f.sum(gathered.MemoryLimit), Differs: f.sum(gathered.MemoryDiffers) == 1, GCShare: f.sum(gathered.MemoryGCShare),

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
@@ -37,17 +38,17 @@ func TestCountersThatStartAnewGiveNoNegativeRate(t *testing.T) {
 }
 
 func TestNumbersThatAreNoneAreNull(t *testing.T) {
-	for n, want := range map[Number]string{5: "5", 0.25: "0.25", Number(math.Inf(1)): "null", Number(math.Inf(-1)): "null", 1e21: "1e+21"} {
+	for n, want := range map[downstream.Figure]string{5: "5", 0.25: "0.25", downstream.Figure(math.Inf(1)): "null", downstream.Figure(math.Inf(-1)): "null", 1e21: "1e+21"} {
 		text, err := json.Marshal(n)
 		if err != nil || string(text) != want {
 			t.Errorf("%v: %s, %v", float64(n), text, err)
 		}
 	}
-	text, err := json.Marshal([]Number{unknown})
+	text, err := json.Marshal([]downstream.Figure{downstream.Unknown()})
 	if err != nil || string(text) != "[null]" {
 		t.Errorf("unknown: %s, %v", text, err)
 	}
-	var back []Number
+	var back []downstream.Figure
 	if err := json.Unmarshal([]byte("[null, 7]"), &back); err != nil || back[0].Known() || back[1] != 7 {
 		t.Errorf("read back: %v, %v", back, err)
 	}

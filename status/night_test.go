@@ -9,6 +9,8 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/ingestgw/ingestgw/downstream"
 )
 
 // A night is a situation in a cluster of three vminserts and four vmstorages, as operators would find it: with hours of history, at the
@@ -51,8 +53,8 @@ func calmNight(at time.Time) *night {
 	}
 	for i, node := range nightStorages {
 		n.vitals = append(n.vitals, NodeVitals{Name: node, Kind: "vmstorage", Up: true, Vitals: Vitals{Version: "v1.100.0-cluster", UptimeSeconds: 41 * 86400,
-			GCShare: 0.024, AssistShare: 0.001, CPUCores: 3.1 + Number(i)/9, AvailableCores: 8, MemoryBytes: 21.3e9, LimitBytes: 34.36e9, Inserts: 3, InsertCapacity: 16,
-			PendingBytes: unknown, RowsPerSecond: nightRate / 4}})
+			GCShare: 0.024, AssistShare: 0.001, CPUCores: 3.1 + downstream.Figure(i)/9, AvailableCores: 8, MemoryBytes: 21.3e9, LimitBytes: 34.36e9, Inserts: 3, InsertCapacity: 16,
+			PendingBytes: downstream.Unknown(), RowsPerSecond: nightRate / 4}})
 	}
 	for i, tenant := range nightTenants {
 		rate := nightRate * 0.31 / float64(i+1)
@@ -115,7 +117,7 @@ func (n *night) insert(i int, node string) {
 	n.state(node, "ready")
 	n.set(fmt.Sprintf(`ingestgw_forward_blocks_in_flight{node=%q}`, node), 2)
 	n.vitals = append(n.vitals, NodeVitals{Name: node, Kind: "vminsert", Up: true, Vitals: Vitals{Version: "v1.100.0-cluster", UptimeSeconds: 26*86400 + 7200,
-		GCShare: 0.041 + Number(i)*0.004, AssistShare: 0.001, CPUCores: 1.12 + Number(i)/20, AvailableCores: 4, MemoryBytes: 1.93e9, LimitBytes: 8.59e9,
+		GCShare: 0.041 + downstream.Figure(i)*0.004, AssistShare: 0.001, CPUCores: 1.12 + downstream.Figure(i)/20, AvailableCores: 4, MemoryBytes: 1.93e9, LimitBytes: 8.59e9,
 		Inserts: 2, InsertCapacity: 32, PendingBytes: 740e3, RowsPerSecond: nightRate / 3}})
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered"
 )
 
@@ -27,8 +28,8 @@ func nodesOf(f span, vitals []NodeVitals) []Node {
 	states, busy, seconds := statesOf(f.now), f.now.By(gathered.NodeInFlight, "node"), f.means(gathered.ForwardDuration, "node")
 	for _, name := range f.now.Values(gathered.NodeState, "node") {
 		nodes = append(nodes, Node{Name: name, Kind: "vminsert", State: cmp.Or(states[name], "unknown"), Vitals: unknownVitals(),
-			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-valueOf(taken, name).orZero()),
-			AnswerSeconds: valueOf(seconds, name), InFlight: Number(busy[name])})
+			SamplesPerSecond: valueOf(samples, name), FailuresPerSecond: max(0, valueOf(all, name)-valueOf(taken, name).OrZero()),
+			AnswerSeconds: valueOf(seconds, name), InFlight: downstream.Figure(busy[name])})
 	}
 	at := map[string]int{}
 	for i, n := range nodes {
@@ -38,7 +39,7 @@ func nodesOf(f span, vitals []NodeVitals) []Node {
 		i, there := at[v.Name]
 		if !there || v.Kind != "vminsert" {
 			nodes = append(nodes, Node{Name: v.Name, Kind: v.Kind, State: map[bool]string{true: "up", false: "down"}[v.Up],
-				SamplesPerSecond: unknown, FailuresPerSecond: unknown, AnswerSeconds: unknown, InFlight: unknown})
+				SamplesPerSecond: downstream.Unknown(), FailuresPerSecond: downstream.Unknown(), AnswerSeconds: downstream.Unknown(), InFlight: downstream.Unknown()})
 			i = len(nodes) - 1
 		}
 		nodes[i].Vitals = v.Vitals
@@ -80,16 +81,16 @@ func doing(n Node) int {
 	return 3
 }
 
-func valueOf(m map[string]Number, name string) Number {
+func valueOf(m map[string]downstream.Figure, name string) downstream.Figure {
 	if v, ok := m[name]; ok {
 		return v
 	}
-	return unknown
+	return downstream.Unknown()
 }
 
 func unknownVitals() Vitals {
-	return Vitals{UptimeSeconds: unknown, GCShare: unknown, AssistShare: unknown, CPUCores: unknown, AvailableCores: unknown, MemoryBytes: unknown,
-		LimitBytes: unknown, Inserts: unknown, InsertCapacity: unknown, PendingBytes: unknown, RowsPerSecond: unknown, Notes: []string{}}
+	return Vitals{UptimeSeconds: downstream.Unknown(), GCShare: downstream.Unknown(), AssistShare: downstream.Unknown(), CPUCores: downstream.Unknown(), AvailableCores: downstream.Unknown(), MemoryBytes: downstream.Unknown(),
+		LimitBytes: downstream.Unknown(), Inserts: downstream.Unknown(), InsertCapacity: downstream.Unknown(), PendingBytes: downstream.Unknown(), RowsPerSecond: downstream.Unknown(), Notes: []string{}}
 }
 
 // statesOf is the state of each node.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/downstream"
 )
 
 //go:embed assets page.html
@@ -38,7 +39,7 @@ var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"asset":     asset,
 	"gogc":      gogcText,
 	"limit":     limitText,
-	"share":     func(a, b Number) Number { return a.per(b) },
+	"share":     func(a, b downstream.Figure) downstream.Figure { return a.Per(b) },
 	"stateWord": stateWord,
 	"plain":     func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 }).ParseFS(files, "page.html"))
@@ -71,7 +72,7 @@ type alarmView struct {
 // A historyRow is one row of the table of history.
 type historyRow struct {
 	At                                                 time.Time
-	Seconds, Bytes, Blocks, In, Out, Refused, GC, Held Number
+	Seconds, Bytes, Blocks, In, Out, Refused, GC, Held downstream.Figure
 }
 
 // pageOf arranges a status for the page.
@@ -162,14 +163,14 @@ func asset(name string) (string, error) {
 }
 
 // raw is a number as /metrics has it, for programs that read the page.
-func raw(n Number) string {
+func raw(n downstream.Figure) string {
 	if !n.Known() {
 		return ""
 	}
 	return strconv.FormatFloat(float64(n), 'g', -1, 64)
 }
 
-func gogcText(n Number) string {
+func gogcText(n downstream.Figure) string {
 	switch {
 	case !n.Known():
 		return nothing
@@ -179,7 +180,7 @@ func gogcText(n Number) string {
 	return strconv.Itoa(int(n))
 }
 
-func limitText(n Number) string {
+func limitText(n downstream.Figure) string {
 	if n == 0 {
 		return "none"
 	}

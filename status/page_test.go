@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/html"
+
+	"github.com/ingestgw/ingestgw/downstream"
 )
 
 var update = flag.Bool("update", false, "write testdata anew; look at what has changed")
@@ -283,14 +285,14 @@ func TestWhatWaitsInBulkAloneIsNotAlarming(t *testing.T) {
 
 func TestFiguresOfThePageAreThoseOfTheMetrics(t *testing.T) {
 	st := backlogScene().status(t)
-	for name, c := range map[string]struct{ got, want Number }{
+	for name, c := range map[string]struct{ got, want downstream.Figure }{
 		"age":           {st.Backlog.Seconds, 4324},
 		"blocks":        {st.Backlog.Blocks, 61234},
 		"bytes":         {st.Backlog.Bytes, 2.9e9},
 		"samples":       {st.Backlog.Samples, 5.5e7},
 		"arriving":      {st.Backlog.ArrivingPerSecond, 12.5},
 		"sent":          {st.Backlog.SentPerSecond, 3.25},
-		"drain":         {st.Backlog.DrainSeconds, Number(math.Inf(1))},
+		"drain":         {st.Backlog.DrainSeconds, downstream.Figure(math.Inf(1))},
 		"bulk's blocks": {st.Lanes[1].Backlog.Blocks, 0},
 		"on disk":       {st.Lanes[0].BufferBytes, 3 << 30},
 		"samples in":    {st.Stages[0].PerSecond, 5e4},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ingestgw/ingestgw/alarm"
+	"github.com/ingestgw/ingestgw/downstream"
 	"github.com/ingestgw/ingestgw/internal/gathered/gatheredtest"
 )
 
@@ -124,8 +125,8 @@ var flowed = board{
 }
 
 func vitalsOf(name, kind string, gc float64, notes ...string) NodeVitals {
-	return NodeVitals{Name: name, Kind: kind, Up: true, Vitals: Vitals{Version: "v1.100.0-cluster", UptimeSeconds: 7300, GCShare: Number(gc),
-		AssistShare: Number(gc / 3), CPUCores: 1.9, AvailableCores: 2, MemoryBytes: 1400 << 20, LimitBytes: 4 << 30, Inserts: 16, InsertCapacity: 16,
+	return NodeVitals{Name: name, Kind: kind, Up: true, Vitals: Vitals{Version: "v1.100.0-cluster", UptimeSeconds: 7300, GCShare: downstream.Figure(gc),
+		AssistShare: downstream.Figure(gc / 3), CPUCores: 1.9, AvailableCores: 2, MemoryBytes: 1400 << 20, LimitBytes: 4 << 30, Inserts: 16, InsertCapacity: 16,
 		PendingBytes: 3 << 20, RowsPerSecond: 21000, Notes: notes}}
 }
 

@@ -23,7 +23,7 @@ func judge(st *Status, forwards, receives bool) Verdict {
 		}
 	}
 	backlog := mainOf(st)
-	behind := backlog.Seconds.orZero() >= late
+	behind := backlog.Seconds.OrZero() >= late
 	switch {
 	case len(pages) > 0:
 		return verdictOf(stateTrouble, trouble(pages), pages, len(tickets))

@@ -3,6 +3,8 @@ package status
 import (
 	"strings"
 	"testing"
+
+	"github.com/ingestgw/ingestgw/downstream"
 )
 
 func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
@@ -27,7 +29,7 @@ func TestTheVerdictPutsWhatIsWorstFirst(t *testing.T) {
 		"behind, with a cause": {Status{Ready: true, Backlog: behind(trendSteady), Alarms: []Alarm{ticket}}, true, true, "look", "B.", "does not get less"},
 		"catching up":          {Status{Ready: true, Backlog: behind(trendShrinking)}, true, false, "look", "outage", "gone in 1 min"},
 		"only bulk waits":      {Status{Ready: true, Backlog: behind(trendGrowing), Lanes: []Lane{{Name: "main", Backlog: Backlog{Trend: trendEmpty}}, {Name: "bulk", Backlog: behind(trendGrowing)}}}, true, true, "well", "", "All is well"},
-		"only receiving":       {Status{Ready: true, Backlog: Backlog{Seconds: unknown}}, false, true, "well", "", "All is well"},
+		"only receiving":       {Status{Ready: true, Backlog: Backlog{Seconds: downstream.Unknown()}}, false, true, "well", "", "All is well"},
 	} {
 		v := judge(&c.status, c.forwards, c.receives)
 		if v.State != c.state || !strings.Contains(v.Why, c.why) || !strings.Contains(v.Text, c.text) {

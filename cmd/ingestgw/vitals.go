@@ -17,17 +17,17 @@ func vitalsOf(all []downstream.Vitals) []status.NodeVitals {
 		n.Name, n.Kind, n.Up = v.Server, string(v.Kind), v.Health == downstream.HealthGood
 		n.Vitals = status.Vitals{
 			Version:        v.Version.Text,
-			UptimeSeconds:  status.Number(v.Uptime),
-			GCShare:        status.Number(ofBusy(v, v.CPU.GCShare)),
-			AssistShare:    status.Number(ofBusy(v, v.CPU.AssistShare)),
-			CPUCores:       status.Number(v.CPU.Used),
-			AvailableCores: status.Number(v.CPU.Available),
-			MemoryBytes:    status.Number(v.Memory.RSS),
-			LimitBytes:     status.Number(v.Memory.ProcessLimit),
-			Inserts:        status.Number(v.Inserts.Current),
-			InsertCapacity: status.Number(v.Inserts.Capacity),
-			PendingBytes:   status.Number(pendingBytes(v)),
-			RowsPerSecond:  status.Number(rowsPerSecond(v)),
+			UptimeSeconds:  v.Uptime,
+			GCShare:        ofBusy(v, v.CPU.GCShare),
+			AssistShare:    ofBusy(v, v.CPU.AssistShare),
+			CPUCores:       v.CPU.Used,
+			AvailableCores: v.CPU.Available,
+			MemoryBytes:    v.Memory.RSS,
+			LimitBytes:     v.Memory.ProcessLimit,
+			Inserts:        v.Inserts.Current,
+			InsertCapacity: v.Inserts.Capacity,
+			PendingBytes:   pendingBytes(v),
+			RowsPerSecond:  rowsPerSecond(v),
 			Notes:          notesOn(v),
 		}
 	}
