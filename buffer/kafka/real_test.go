@@ -64,6 +64,7 @@ func TestApacheKafkaIsServedThroughTLS(t *testing.T) {
 		"listener.name.password.sasl.enabled.mechanisms": "PLAIN",
 		"listener.name.password.plain.sasl.jaas.config":  `org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret of ingestgw";`,
 	})
+	awaitListeners(t, mutual, password)
 	with := func(addr string) Config {
 		cfg := testConfig([]string{addr})
 		cfg.TLS.Enabled, cfg.TLS.CAFile = true, ours.File(t)
@@ -84,6 +85,17 @@ func TestApacheKafkaIsServedThroughTLS(t *testing.T) {
 	cfg = with(password)
 	cfg.SASL = SASLConfig{Mechanism: saslPlain, User: "gateway", PasswordFile: textFile(t, "another secret")}
 	wantRefused(t, cfg, "INGESTGW_KAFKA_SASL", "another secret")
+}
+
+// awaitListeners waits until a broker listens there: it opens one listener after the other.
+func awaitListeners(t *testing.T, addrs ...string) {
+	t.Helper()
+	for _, addr := range addrs {
+		eventually(t, "something listens at "+addr, func() bool {
+			conn, err := net.Dial("tcp", addr)
+			return err == nil && conn.Close() == nil
+		})
+	}
 }
 
 // secured is an Apache Kafka with a second listener where clients have to say who they are, and proxies before both.
@@ -116,6 +128,7 @@ func startSecured(t *testing.T) *secured {
 		"listener.name.secure.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 	})
 	broker.Store(s.Addrs()[0])
+	awaitListeners(t, behind)
 	client := &kafka.Client{Addr: kafka.TCP(s.plain)}
 	for m, h := range map[kafka.ScramMechanism]func() hash.Hash{kafka.ScramMechanismSha256: sha256.New, kafka.ScramMechanismSha512: sha512.New} {
 		var err error
