@@ -159,6 +159,8 @@ type Kafka struct {
 type Canary struct {
 	// Age is that of the canary's newest sample that went through the buffer and is readable, in seconds; unknown before the first one.
 	Age downstream.Figure
+	// WriteError says why its last sample was not taken by the buffer; empty when it was.
+	WriteError string
 	// Nodes are the ages by the vminsert that they went through, with the buffer left out.
 	Nodes map[string]downstream.Figure
 	// Every is the seconds between two samples.

@@ -141,8 +141,12 @@ func unseen(r *Readings) *Finding {
 	if c == nil || !(c.Age > unseenAge) || !(c.Age > unseenCount*c.Every) {
 		return nil
 	}
-	return &Finding{Summary: fmt.Sprintf("The freshest sample that can be read is %s old.", said(c.Age, seconds)),
+	f := &Finding{Summary: fmt.Sprintf("The freshest sample that can be read is %s old.", said(c.Age, seconds)),
 		Evidence: []Evidence{evidence("canary_age", c.Age, seconds, "the canary's newest sample that can be read is %s old")}}
+	if c.WriteError != "" {
+		f.Evidence = append(f.Evidence, fact("canary_write", "the buffer does not take the canary's samples: %s", c.WriteError))
+	}
+	return f
 }
 
 func unreadable(r *Readings) *Finding {

@@ -31,7 +31,7 @@ func pollsFor(s *servers, ep Endpoint, d time.Duration) int {
 }
 
 func TestHurryReadsTwiceAtMomentsThatProcessesShare(t *testing.T) {
-	hurried(t, 20e6, func(w *Watch, s *servers, ep Endpoint) { // polled every 128 s
+	hurried(t, 32e6, func(w *Watch, s *servers, ep Endpoint) { // polled every 128 s
 		usual := s.timesOf(ep.Addr)[2]
 		time.Sleep(3 * time.Second)
 		w.Hurry(ep)
@@ -53,7 +53,7 @@ func TestHurryReadsTwiceAtMomentsThatProcessesShare(t *testing.T) {
 }
 
 func TestHurryIsOnceInAWhile(t *testing.T) {
-	hurried(t, 20e6, func(w *Watch, s *servers, ep Endpoint) {
+	hurried(t, 32e6, func(w *Watch, s *servers, ep Endpoint) {
 		calls := func(d time.Duration) int {
 			before := s.pollsOf(ep.Addr)
 			for range d / time.Second {
@@ -75,7 +75,7 @@ func TestHurryIsOnceInAWhile(t *testing.T) {
 }
 
 func TestHurryCountsAgainAfterAServerWasWell(t *testing.T) {
-	hurried(t, 20e6, func(w *Watch, s *servers, ep Endpoint) {
+	hurried(t, 32e6, func(w *Watch, s *servers, ep Endpoint) {
 		for range 180 {
 			w.Hurry(ep)
 			time.Sleep(time.Second)
@@ -116,7 +116,7 @@ func TestHurryDoesNotHurryWhatIsPolledOften(t *testing.T) {
 }
 
 func TestHurryOfAServerThatFailsOrIsUnknownChangesNothing(t *testing.T) {
-	hurried(t, 20e6, func(w *Watch, s *servers, ep Endpoint) {
+	hurried(t, 32e6, func(w *Watch, s *servers, ep Endpoint) {
 		w.Hurry(endpoints(t, "10.0.0.9:8480")[0])
 		s.fail(ep.Addr, ErrNoAnswer)
 		time.Sleep(3 * time.Minute)

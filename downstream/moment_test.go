@@ -65,7 +65,7 @@ func TestManyPollersPollLessOftenByLittle(t *testing.T) {
 		{30, small, 2 * time.Second, 14 * time.Second, 0.007},
 		{1, large, 41300 * time.Millisecond, 41300 * time.Millisecond, 0.01},
 		{2, large, 64 * time.Second, 82600 * time.Millisecond, 0.007},
-		{5, large, 128 * time.Second, 206 * time.Second, 0.004},
+		{5, large, 64 * time.Second, 206 * time.Second, 0.0075},
 		{30, large, 128 * time.Second, 1239 * time.Second, 0.006},
 	} {
 		w := &Watch{cfg: WatchConfig{Pollers: test.pollers}}
@@ -102,7 +102,7 @@ func TestProcessesPollAtTheSameMoments(t *testing.T) {
 	}{
 		"the same page":              {[2]int64{14e6, 14e6}, [2]time.Duration{64 * time.Second, 64 * time.Second}},
 		"pages of about the size":    {[2]int64{13e6, 15e6}, [2]time.Duration{64 * time.Second, 64 * time.Second}},
-		"sizes on both sides of one": {[2]int64{9e6, 9.3e6}, [2]time.Duration{32 * time.Second, 64 * time.Second}},
+		"sizes on both sides of one": {[2]int64{11.2e6, 11.6e6}, [2]time.Duration{32 * time.Second, 64 * time.Second}},
 		"small pages":                {[2]int64{30e3, 31e3}, [2]time.Duration{time.Second, time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {

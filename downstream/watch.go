@@ -46,9 +46,9 @@ const (
 	// on a MB (TestPollsAtOneMomentShareAPage: 92 ms for one and 176 ms for 30 at one moment, of 8.1 MB).
 	bytesSentPerCPUSecond = 2e9
 	cpuPerConnection      = 300 * time.Microsecond
-	// pagesPerMoment is how many pages are made for several polls of one moment: one, and now and then a second one where moments are
-	// known to half a second only.
-	pagesPerMoment = 1.5
+	// pagesPerMoment is how many pages are made for several polls of one moment: one, and now and then a second one where a process has
+	// not learnt the server's clock yet.
+	pagesPerMoment = 1.2
 	// costShare is the part of a core that all pollers together may cost a server, as its inverse, and ownShare the part that all polls may
 	// cost us: what alarms and metrics of tenants cost comes on top, and all of it together has to be less than 1 %.
 	costShare, ownShare = 100, 200

@@ -761,11 +761,8 @@ func TestOneFailedPollProvesNothingHoweverLongItTook(t *testing.T) {
 		time.Sleep(10 * second)
 		before := st.begin("n0")
 		st.freeze("n0")
-		failed := func() float64 { return st.metric("ingestgw_downstream_poll_failures_total", "10.0.0.0:8480") }
-		for failed() == 0 {
-			time.Sleep(10 * second)
-		}
-		if n := failed(); n != 1 {
+		time.Sleep(540 * second) // the poll has failed: it came after 256 s at most, and was given as long
+		if n := st.metric("ingestgw_downstream_poll_failures_total", "10.0.0.0:8480"); n != 1 {
 			t.Fatalf("%v polls have failed", n)
 		}
 		if after, ok := st.s.begin(stageEndpoint("n0")); !ok || after.epoch != before.epoch {
@@ -915,7 +912,7 @@ func TestSteadyTrafficSettlesHoweverManyNodesThereAre(t *testing.T) {
 		page   int64
 		rounds int // one a second
 		within int // after so many nearly all of a round have settled
-	}{{3, 0, 900, 45}, {24, 0, 900, 45}, {33, 0, 900, 45}, {8, 9 << 20, 1800, 300}, {1, 90 << 20, 7200, 1800}} {
+	}{{3, 0, 900, 45}, {24, 0, 900, 45}, {33, 0, 900, 45}, {8, 9 << 20, 1800, 210}, {1, 90 << 20, 7200, 1800}} {
 		t.Run(fmt.Sprintf("%d nodes with pages of %d MiB", c.nodes, c.page>>20), func(t *testing.T) {
 			onStage(t, c.nodes, 1, func(cfg *SettleConfig) { cfg.Pollers = 2 }, func(st *stage) {
 				st.pages(c.page)

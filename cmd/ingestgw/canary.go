@@ -58,7 +58,7 @@ func canaryOf(v canary.View) *alarm.Canary {
 	c := &alarm.Canary{Every: v.Every, Age: downstream.Unknown(), Nodes: map[string]downstream.Figure{}, Selects: map[string]string{}}
 	for _, p := range v.Paths {
 		if p.Node == "" {
-			c.Age = p.Age
+			c.Age, c.WriteError = p.Age, p.WriteError
 			continue
 		}
 		c.Nodes[p.Node] = p.Age
