@@ -57,7 +57,7 @@ func (n *night) comesUpWith(t *testing.T, env string) {
 // suffers lets the vminsert come up with what is wrong, under a load that it takes easily without.
 func (n *night) suffers(t *testing.T, want culprit, env string) {
 	t.Helper()
-	s := startSite(t, n.cluster, fmt.Sprintf("ALARM_PATIENCE=%v", n.patience()))
+	s := startSite(t, n.cluster)
 	arrives := s.offers(offer.Config{Metric: "night_" + want.name, Tenants: n.tenants, FirstAccount: 1000, Series: 2, PerRequest: 2, Rate: 4000, Senders: 32})
 	s.isTaken(n.strangers)
 	want.node = n.cluster.Inserts[0].Addr()
@@ -65,10 +65,6 @@ func (n *night) suffers(t *testing.T, want culprit, env string) {
 	arrives()
 	n.strangers = 0
 }
-
-// patience is longer than elsewhere: whether a backlog grows goes by the rates of the last minute, which no setting shortens. Where the
-// machine is slow, what is left of it would be an incident of its own as soon as its cause is over.
-func (n *night) patience() float64 { return min(1, 2.5*patience()) }
 
 // isTaken waits until so many requests were accepted, and hardly anything waits.
 func (s *site) isTaken(requests int) {
